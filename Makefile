@@ -1,0 +1,49 @@
+# `make up` and `make test` set up all they need on a machine with Python 3.11 and make.
+SHELL := /bin/sh
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+RUN := .venv/bin/python
+
+.PHONY: help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
+.DEFAULT_GOAL := help
+
+help: ## what there is to run
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.complete ## the Python environment, in .venv
+
+.venv/.complete: pyproject.toml uv.lock
+	@echo "setup: installing the locked dependencies into .venv"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/uv --version 2>/dev/null | grep -q "^uv $(UV_VERSION)" || .venv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet
+	@touch $@
+
+up: setup ## bring the dev stack up on stand-ins, on this machine only
+	@$(RUN) -m sandbox up
+
+preview: setup ## show what the dev stack would create, in seconds
+	@$(RUN) -m sandbox preview
+
+down: setup ## take the dev stack and the stand-ins away
+	@$(RUN) -m sandbox down
+
+test: lint ## everything that has to pass
+	@$(RUN) -m pytest
+
+lint: setup ## formatting, style, types
+	@.venv/bin/ruff format --check --quiet . && echo "format: ok"
+	@.venv/bin/ruff check --quiet . && echo "style: ok"
+	@.venv/bin/pyright --warnings
+
+format: setup ## put the code into its format
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet .
+
+test-unit test-cluster test-boot test-e2e: test-%: setup ## one part of the tests
+	@$(RUN) -m pytest tests/$*
+
+bench: setup ## the aws-auth editor beside its peers, on the same API server
+	@$(RUN) -m bench.aws_auth
+
+clean: down ## also remove the environment
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,21 @@
+"""Gives a team kubectl access to one EKS cluster through Teleport, signed in with GitHub."""
+
+import pulumi
+
+from components.cluster import look_up
+from components.proxy import TeleportProxy, TeleportProxyArgs
+from components.settings import load
+
+
+def main() -> None:
+    stack = pulumi.get_stack()
+    settings = load(f"Pulumi.{stack}.yaml")
+    site = look_up(settings, f"Pulumi.{stack}.yaml")
+
+    proxy = TeleportProxy("teleport", TeleportProxyArgs(stack, settings, site))
+
+    for name, value in proxy.outputs.items():
+        pulumi.export(name, value)
+
+
+main()

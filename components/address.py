@@ -1,0 +1,68 @@
+"""The proxy's address and name, there before all else: certificate, teleport.yaml and GitHub hold the name."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+
+def dynamic_hostname(public_ip: str, service: str) -> str:
+    """The name that ``service`` (nip.io or sslip.io) resolves to ``public_ip``: dashes for dots."""
+    return f"ec2-{public_ip.replace('.', '-')}.{service}"
+
+
+def web_url(hostname: str) -> str:
+    return f"https://{hostname}:3080"
+
+
+def callback_url(hostname: str) -> str:
+    """Where GitHub sends people back to: the OAuth app and the connector must both say it."""
+    return f"{web_url(hostname)}/v1/webapi/github/callback"
+
+
+@dataclass(frozen=True)
+class ProxyAddressArgs:
+    """``domain_name`` and ``hosted_zone_id`` go together; without them ``dynamic_dns`` gives the name."""
+
+    dynamic_dns: str
+    domain_name: str | None
+    hosted_zone_id: str | None
+    protect: bool
+
+
+class ProxyAddress(pulumi.ComponentResource):
+    """Owns an Elastic IP and, in the operator's Route 53 zone, one A record. The zone itself is not touched."""
+
+    allocation_id: pulumi.Output[str]
+    public_ip: pulumi.Output[str]
+    hostname: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ProxyAddressArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks:index:ProxyAddress", name, None, opts)
+
+        # GitHub's callback URL and the certificate hold the name, and the name holds this address.
+        address = aws.ec2.Eip(
+            f"{name}-eip",
+            domain="vpc",
+            tags={"Name": name},
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+        )
+        if args.domain_name and args.hosted_zone_id:
+            aws.route53.Record(
+                f"{name}-record",
+                zone_id=args.hosted_zone_id,
+                name=args.domain_name,
+                type="A",
+                ttl=60,
+                records=[address.public_ip],
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+
+        self.allocation_id = address.allocation_id
+        self.public_ip = address.public_ip
+        self.hostname = (
+            pulumi.Output.from_input(args.domain_name)
+            if args.domain_name
+            else address.public_ip.apply(lambda ip: dynamic_hostname(ip, args.dynamic_dns))
+        )
+        self.register_outputs({"hostname": self.hostname, "publicIp": self.public_ip})

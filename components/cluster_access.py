@@ -1,0 +1,163 @@
+"""What the proxy may do in the cluster, and how the cluster learns of the proxy's role."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_command as command
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.rbac import v1 as rbac
+
+from components.settings import Team
+from components.team_access import SHARED_USER
+
+# The names of the guide of 2019, so that what people look for is there.
+CLUSTER_ROLE = "teleport-impersonation"
+CLUSTER_ROLE_BINDING = "teleport-crb"
+GROUP = "teleport-group"
+USERNAME = "teleport"
+
+# Relative, so that the resource's inputs are the same on every machine; Pulumi.yaml puts the environment there.
+AWS_AUTH = (".venv/bin/python", "-m", "components.aws_auth")
+
+
+def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
+    """The proxy's whole power in the cluster: to be the teams' groups, and nobody else.
+
+    Without resourceNames, ``groups`` would include system:masters, and ``users``
+    the control plane's own, which are as good as that; so both are scoped, and
+    service accounts are left out. ``person`` lifts the scope of users, since
+    GitHub logins are not known beforehand.
+    """
+    groups = sorted({group for team in teams for group in team.kubernetes_groups} | {"system:authenticated"})
+    users: dict[str, Any] = {"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"]}
+    if kubernetes_identity == "shared":
+        users["resourceNames"] = [SHARED_USER]
+    return [
+        {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"], "resourceNames": groups},
+        users,
+        # What Teleport asks for itself: its health check, and what a person may do.
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+        {
+            "apiGroups": ["authorization.k8s.io"],
+            "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            "verbs": ["create"],
+        },
+    ]
+
+
+def impersonators(allow_anonymous: bool) -> list[Any]:
+    """The subjects that the impersonation role is bound to."""
+    return [_rbac("Group", GROUP), *([_rbac("User", "system:anonymous")] if allow_anonymous else [])]
+
+
+def _rbac(kind: str, name: str) -> Any:
+    """A subject or a role, as bindings refer to it."""
+    return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
+
+
+def map_role_arn(role_arn: str) -> str:
+    """A role's ARN as aws-auth needs it: without path, since what a caller shows has none."""
+    prefix, _, path_and_name = role_arn.partition("/")
+    return f"{prefix}/{path_and_name.rpartition('/')[2]}"
+
+
+def aws_auth_command(verb: str, role_arn: str) -> str:
+    """``components.aws_auth`` as a shell command; the kubeconfig comes by standard input, so no secret is in it."""
+    options = {"--kubeconfig": "/dev/stdin", "--role-arn": role_arn, "--username": USERNAME, "--group": GROUP}
+    return shlex.join([*AWS_AUTH, verb, *(word for option in options.items() for word in option)])
+
+
+@dataclass(frozen=True)
+class ClusterAccessArgs:
+    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster."""
+
+    cluster_name: str
+    access_mode: str
+    kubeconfig: pulumi.Input[str]
+    role_arn: pulumi.Input[str]
+    role_unique_id: pulumi.Input[str]
+    teams: Sequence[Team]
+    kubernetes_identity: str
+    allow_anonymous_impersonation: bool
+
+
+class ClusterAccess(pulumi.ComponentResource):
+    """Owns the impersonation role, its binding, the teams' bindings, and the mapping of the IAM role to a group.
+
+    The mapping is an access entry, or one item of aws-auth's ``mapRoles``. That
+    map is everybody's: the rest of it is not touched, whatever happens here. The
+    roles that teams are bound to, and their namespaces, are the cluster's own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: ClusterAccessArgs,
+        *,
+        k8s_provider: kubernetes.Provider,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("teleport-eks:index:ClusterAccess", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        in_cluster = pulumi.ResourceOptions(parent=self, provider=k8s_provider)
+
+        rbac.ClusterRole(
+            f"{name}-impersonation",
+            metadata={"name": CLUSTER_ROLE},
+            rules=impersonation_rules(args.teams, args.kubernetes_identity),
+            opts=in_cluster,
+        )
+        rbac.ClusterRoleBinding(
+            f"{name}-impersonators",
+            metadata={"name": CLUSTER_ROLE_BINDING},
+            role_ref=_rbac("ClusterRole", CLUSTER_ROLE),
+            subjects=impersonators(args.allow_anonymous_impersonation),
+            opts=in_cluster,
+        )
+        for team in args.teams:
+            self._bind(f"teleport-{team.organization.lower()}-{team.team}", team, in_cluster)
+
+        if args.access_mode == "access-entry":
+            aws.eks.AccessEntry(
+                f"{name}-access-entry",
+                cluster_name=args.cluster_name,
+                principal_arn=args.role_arn,
+                kubernetes_groups=[GROUP],
+                user_name=USERNAME,
+                # EKS remembers the role's unique id: an entry made for an earlier role of the same name is dead.
+                tags={"teleport-eks/role-id": args.role_unique_id},
+                opts=pulumi.ResourceOptions(
+                    parent=self, delete_before_replace=True, replace_on_changes=['tags["teleport-eks/role-id"]']
+                ),
+            )
+        else:
+            role_arn = pulumi.Output.from_input(args.role_arn).apply(map_role_arn)
+            add = role_arn.apply(lambda arn: aws_auth_command("add", arn))
+            command.local.Command(
+                f"{name}-aws-auth",
+                create=add,
+                update=add,
+                delete=role_arn.apply(lambda arn: aws_auth_command("remove", arn)),
+                stdin=args.kubeconfig,
+                # Another role is another item: add it, then remove the old one.
+                triggers=[role_arn],
+                opts=child,
+            )
+
+        self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": GROUP})
+
+    def _bind(self, name: str, team: Team, opts: pulumi.ResourceOptions) -> None:
+        """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""
+        if not team.cluster_role:
+            return
+        role = _rbac("ClusterRole", team.cluster_role)
+        subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
+        if not team.namespaces:
+            rbac.ClusterRoleBinding(name, metadata={"name": name}, role_ref=role, subjects=subjects, opts=opts)
+        for namespace in team.namespaces:
+            metadata: Any = {"name": name, "namespace": namespace}
+            rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)

@@ -1,0 +1,78 @@
+"""The host: one instance that can be replaced at any time."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+# AWS keeps the newest image's id here; "kernel-default" follows the release's own kernel.
+AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
+AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class ProxyHostArgs:
+    """``architecture`` is Teleport's name of it, amd64 or arm64; ``user_data`` is base64."""
+
+    instance_type: str
+    architecture: str
+    subnet_id: str
+    security_group_id: pulumi.Input[str]
+    instance_profile: pulumi.Input[str]
+    allocation_id: pulumi.Input[str]
+    volume_id: pulumi.Input[str]
+    user_data: pulumi.Input[str]
+
+
+class ProxyHost(pulumi.ComponentResource):
+    """Owns the instance, and what ties the address and the data volume to it; neither of those."""
+
+    instance_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ProxyHostArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks:index:ProxyHost", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        image = aws.ssm.get_parameter_output(
+            name=AMI_PARAMETER.format(AMI_ARCHITECTURE[args.architecture]), opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        instance = aws.ec2.Instance(
+            # Another architecture needs another image, which ignore_changes would hold back: so another resource.
+            f"{name}-{args.architecture}",
+            ami=image.insecure_value,
+            instance_type=args.instance_type,
+            subnet_id=args.subnet_id,
+            vpc_security_group_ids=[args.security_group_id],
+            iam_instance_profile=args.instance_profile,
+            user_data_base64=args.user_data,
+            # cloud-init runs once per instance: without a new one, a change would not reach the host.
+            user_data_replace_on_change=True,
+            metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
+            root_block_device={"encrypted": True, "volume_type": "gp3"},
+            tags={"Name": name},
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # A newer image is no reason to replace a host that updates itself.
+                ignore_changes=["ami"],
+                # The volume and the address can be on one instance only.
+                delete_before_replace=True,
+            ),
+        )
+        aws.ec2.VolumeAttachment(
+            f"{name}-data",
+            device_name="/dev/sdf",
+            instance_id=instance.id,
+            volume_id=args.volume_id,
+            stop_instance_before_detaching=True,  # so that the file system is unmounted
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+        aws.ec2.EipAssociation(
+            f"{name}-address",
+            instance_id=instance.id,
+            allocation_id=args.allocation_id,
+            allow_reassociation=True,
+            opts=child,
+        )
+
+        self.instance_id = instance.id
+        self.register_outputs({"instanceId": self.instance_id})

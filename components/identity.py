@@ -1,0 +1,108 @@
+"""The proxy host's AWS identity: what it may do in the account, and nothing else."""
+
+import json
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+ASSUMED_BY_EC2 = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
+
+# What Session Manager's agent needs. AmazonSSMManagedInstanceCore is the better known one, but it
+# also reads every parameter of the account; this one reads none.
+SESSION_MANAGER_POLICY = "AmazonSSMManagedEC2InstanceDefaultPolicy"
+
+
+def permissions(cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None) -> dict:
+    """The host's policy document.
+
+    ``cluster_arn`` is the one cluster it serves; ``parameters_arn`` is the path of the
+    stack's own SSM parameters, for example ``arn:aws:ssm:...:parameter/teleport-eks/prod``;
+    ``hosted_zone_arn`` is the Route 53 zone in which it proves that it owns its name.
+    """
+    statements = [
+        # `aws eks update-kubeconfig` reads the endpoint and the CA.
+        {"Sid": "Cluster", "Effect": "Allow", "Action": "eks:DescribeCluster", "Resource": cluster_arn},
+        # Team roles, the GitHub connector and its client secret. SSM checks the path itself and what is below it.
+        {
+            "Sid": "Parameters",
+            "Effect": "Allow",
+            "Action": "ssm:GetParametersByPath",
+            "Resource": [parameters_arn, f"{parameters_arn}/*"],
+        },
+    ]
+    if hosted_zone_arn:
+        partition = hosted_zone_arn.split(":")[1]
+        statements += [
+            # Let's Encrypt's DNS-01 challenge: only TXT records, only under _acme-challenge.
+            {
+                "Sid": "Challenge",
+                "Effect": "Allow",
+                "Action": "route53:ChangeResourceRecordSets",
+                "Resource": hosted_zone_arn,
+                "Condition": {
+                    "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["TXT"]},
+                    "ForAllValues:StringLike": {
+                        "route53:ChangeResourceRecordSetsNormalizedRecordNames": ["_acme-challenge.*"]
+                    },
+                },
+            },
+            {
+                "Sid": "ChallengeIsThere",
+                "Effect": "Allow",
+                "Action": "route53:GetChange",
+                "Resource": f"arn:{partition}:route53:::change/*",
+            },
+        ]
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+@dataclass(frozen=True)
+class ProxyIdentityArgs:
+    partition: str
+    cluster_arn: pulumi.Input[str]
+    parameters_arn: pulumi.Input[str]
+    hosted_zone_arn: str | None = None
+
+
+class ProxyIdentity(pulumi.ComponentResource):
+    """Owns a role that EC2 may assume, its inline policy and its instance profile.
+
+    The role is named by Pulumi, so that a recreated role gets a new ARN and no
+    old mapping in a cluster comes back to life.
+    """
+
+    role_arn: pulumi.Output[str]
+    role_unique_id: pulumi.Output[str]
+    instance_profile: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ProxyIdentityArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks:index:ProxyIdentity", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        role = aws.iam.Role(f"{name}-role", assume_role_policy=json.dumps(ASSUMED_BY_EC2), opts=child)
+        aws.iam.RolePolicy(
+            f"{name}-permissions",
+            role=role.name,
+            policy=pulumi.Output.all(args.cluster_arn, args.parameters_arn, args.hosted_zone_arn).apply(
+                lambda arns: json.dumps(permissions(*arns))
+            ),
+            opts=child,
+        )
+        aws.iam.RolePolicyAttachment(
+            f"{name}-session-manager",
+            role=role.name,
+            policy_arn=f"arn:{args.partition}:iam::aws:policy/{SESSION_MANAGER_POLICY}",
+            opts=child,
+        )
+        profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=child)
+
+        self.role_arn = role.arn
+        self.role_unique_id = role.unique_id
+        self.instance_profile = profile.name
+        self.register_outputs({"roleArn": self.role_arn, "instanceProfile": self.instance_profile})

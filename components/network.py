@@ -1,0 +1,91 @@
+"""The firewall: one rule per port and audience, and the proxy's way to the cluster's API."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+EVERYBODY = "0.0.0.0/0"
+
+CLIENT_PORTS = {3080: "web", 3023: "SSH proxy", 3024: "reverse tunnel", 3026: "Kubernetes"}
+ADMIN_PORTS = {22: "SSH", 3022: "SSH node", 3025: "auth"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One port that one audience may reach."""
+
+    port: int
+    cidr: str
+    description: str
+
+
+def rules(client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_challenge: bool) -> list[Rule]:
+    """Who may reach what.
+
+    ``http_challenge``: Let's Encrypt checks the name on port 80, from addresses that it does not publish.
+    """
+    allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS.items() for cidr in client_cidrs]
+    allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
+    if http_challenge:
+        allowed.append(Rule(80, EVERYBODY, "Let's Encrypt HTTP-01"))
+    return allowed
+
+
+@dataclass(frozen=True)
+class ProxyNetworkArgs:
+    vpc_id: str
+    # None: the proxy is not in the cluster's VPC, so it takes the public endpoint, which no security group guards.
+    cluster_security_group_id: str | None
+    rules: Sequence[Rule]
+
+
+class ProxyNetwork(pulumi.ComponentResource):
+    """Owns the proxy's security group with its rules, and one rule on the cluster's security group: 443 from the proxy.
+
+    Rules are resources of their own: inline rules would take the group from anybody else's.
+    """
+
+    security_group_id: pulumi.Output[str]
+
+    def __init__(self, name: str, args: ProxyNetworkArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks:index:ProxyNetwork", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        group = aws.ec2.SecurityGroup(
+            f"{name}-group",
+            vpc_id=args.vpc_id,
+            description="Teleport proxy",  # never change it: a new description replaces the group
+            tags={"Name": name},
+            opts=child,
+        )
+        for rule in args.rules:
+            aws.vpc.SecurityGroupIngressRule(
+                f"{name}-{rule.port}-from-{rule.cidr}",
+                security_group_id=group.id,
+                ip_protocol="tcp",
+                from_port=rule.port,
+                to_port=rule.port,
+                cidr_ipv4=rule.cidr,
+                description=rule.description,
+                opts=child,
+            )
+        # AWS, GitHub, Let's Encrypt and Teleport's downloads publish no addresses to narrow this to.
+        aws.vpc.SecurityGroupEgressRule(
+            f"{name}-egress", security_group_id=group.id, ip_protocol="-1", cidr_ipv4=EVERYBODY, opts=child
+        )
+        if args.cluster_security_group_id:
+            aws.vpc.SecurityGroupIngressRule(
+                f"{name}-cluster-api",
+                security_group_id=args.cluster_security_group_id,
+                ip_protocol="tcp",
+                from_port=443,
+                to_port=443,
+                referenced_security_group_id=group.id,
+                description="Teleport proxy to the Kubernetes API",
+                opts=child,
+            )
+
+        self.security_group_id = group.id
+        self.register_outputs({"securityGroupId": self.security_group_id})

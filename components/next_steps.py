@@ -1,0 +1,37 @@
+"""What the operator does after ``pulumi up``, with this stack's own names and addresses."""
+
+from components.address import callback_url, web_url
+from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings, as_yaml
+
+
+def next_steps(settings: Settings, stack: str, hostname: str) -> str:
+    """A numbered list, one step a line or a few."""
+    organizations = list(dict.fromkeys(team.organization for team in settings.teams))
+    steps = []
+    if not settings.github_client_id:
+        owner = organizations[0] if organizations else "YOUR-ORGANIZATION"
+        steps.append(
+            "Create a GitHub OAuth app:\n"
+            f"page:     https://github.com/organizations/{owner}/settings/applications/new\n"
+            f"homepage: {web_url(hostname)}\n"
+            f"callback: {callback_url(hostname)}\n"
+            "then set its id and a client secret:\n"
+            f"pulumi config set -s {stack} {NAMESPACE}:githubClientId CLIENT-ID\n"
+            f"pulumi config set -s {stack} --secret {NAMESPACE}:githubClientSecret"
+        )
+    if not settings.teams:
+        steps.append(f"Add a team to Pulumi.{stack}.yaml:\n{as_yaml(f'{NAMESPACE}:teams', [EXAMPLE_TEAM])}")
+    if steps:
+        steps.append(f"Apply it; the instance stays:\npulumi up -s {stack}")
+    steps += [
+        f"Approve the app for {organization}, else its teams stay invisible:\n"
+        f"https://github.com/organizations/{organization}/settings/oauth_application_policy"
+        for organization in organizations
+    ]
+    steps.append(
+        "Sign in, and see who you are in the cluster:\n"
+        f"tsh login --proxy={hostname}:3080\n"
+        f"tsh kube login {settings.cluster_name}\n"
+        "kubectl auth whoami"
+    )
+    return "\n".join(f"{number}. {step.replace(chr(10), chr(10) + '   ')}" for number, step in enumerate(steps, 1))

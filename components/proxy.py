@@ -1,0 +1,167 @@
+"""The whole: a Teleport proxy in front of one EKS cluster."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as kubernetes
+
+from components.address import ProxyAddress, ProxyAddressArgs, callback_url, web_url
+from components.cluster import Site, kubeconfig
+from components.cluster_access import GROUP, ClusterAccess, ClusterAccessArgs
+from components.host import ProxyHost, ProxyHostArgs
+from components.identity import ProxyIdentity, ProxyIdentityArgs
+from components.network import ProxyNetwork, ProxyNetworkArgs, rules
+from components.next_steps import next_steps
+from components.settings import Settings
+from components.storage import ProxyStorage, ProxyStorageArgs
+from components.team_access import TeamAccess, TeamAccessArgs
+from userdata import HostConfig, render
+
+
+@dataclass(frozen=True)
+class TeleportProxyArgs:
+    """``stack`` keeps the parameters of several proxies in one account apart."""
+
+    stack: str
+    settings: Settings
+    site: Site
+
+
+class TeleportProxy(pulumi.ComponentResource):
+    """Owns all that the proxy is made of; the cluster, its VPC and its aws-auth map are somebody else's and stay so."""
+
+    outputs: dict[str, pulumi.Input]
+
+    def __init__(self, name: str, args: TeleportProxyArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks:index:TeleportProxy", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
+        zone = aws.route53.get_zone(name=settings.hosted_zone) if settings.hosted_zone else None
+        parameters_path = f"/teleport-eks/{args.stack}"
+
+        for warning in settings.warnings():
+            pulumi.log.warn(warning, self)
+
+        address = ProxyAddress(
+            f"{name}-address",
+            ProxyAddressArgs(
+                dynamic_dns=settings.dynamic_dns,
+                domain_name=settings.domain_name,
+                hosted_zone_id=zone.zone_id if zone else None,
+                protect=settings.protect,
+            ),
+            opts=child,
+        )
+        identity = ProxyIdentity(
+            f"{name}-identity",
+            ProxyIdentityArgs(
+                partition=cluster.partition,
+                cluster_arn=cluster.arn,
+                parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
+                hosted_zone_arn=zone.arn if zone else None,
+            ),
+            opts=child,
+        )
+        network = ProxyNetwork(
+            f"{name}-network",
+            ProxyNetworkArgs(
+                vpc_id=subnet.vpc_id,
+                cluster_security_group_id=cluster.security_group_id if subnet.vpc_id == cluster.vpc_id else None,
+                rules=rules(settings.client_cidrs, settings.admin_cidrs, http_challenge=zone is None),
+            ),
+            opts=child,
+        )
+        storage = ProxyStorage(
+            f"{name}-storage",
+            ProxyStorageArgs(
+                availability_zone=subnet.availability_zone, size=settings.data_volume_size, protect=settings.protect
+            ),
+            opts=child,
+        )
+        reach_cluster = (
+            pulumi.Output.secret(settings.kubeconfig.get_secret_value())
+            if settings.kubeconfig
+            else pulumi.Output.from_input(kubeconfig(cluster))
+        )
+        access = ClusterAccess(
+            f"{name}-cluster-access",
+            ClusterAccessArgs(
+                cluster_name=cluster.name,
+                access_mode=args.site.access_mode,
+                kubeconfig=reach_cluster,
+                role_arn=identity.role_arn,
+                role_unique_id=identity.role_unique_id,
+                teams=settings.teams,
+                kubernetes_identity=settings.kubernetes_identity,
+                allow_anonymous_impersonation=settings.allow_anonymous_impersonation,
+            ),
+            k8s_provider=kubernetes.Provider(f"{name}-cluster", kubeconfig=reach_cluster, opts=child),
+            opts=child,
+        )
+        TeamAccess(
+            f"{name}-teams",
+            TeamAccessArgs(
+                parameters_path=parameters_path,
+                stack=args.stack,
+                teams=settings.teams,
+                kubernetes_identity=settings.kubernetes_identity,
+                callback_url=address.hostname.apply(callback_url),
+                github_client_id=settings.github_client_id,
+                github_client_secret=settings.github_client_secret,
+            ),
+            opts=child,
+        )
+
+        def user_data(known: dict) -> str:
+            return render(
+                HostConfig(
+                    stack=args.stack,
+                    cluster_name=cluster.name,
+                    region=cluster.region,
+                    hostname=known["hostname"],
+                    public_ip=known["public_ip"],
+                    volume_id=known["volume_id"],
+                    parameters_path=parameters_path,
+                    architecture=settings.architecture,
+                    teleport_version=settings.teleport_version,
+                    teleport_sha256=settings.teleport_sha256,
+                    acme_email=settings.acme_email,
+                    acme_server=settings.acme_server,
+                    dns_zone_id=zone.zone_id if zone else None,
+                )
+            )
+
+        host = ProxyHost(
+            f"{name}-host",
+            ProxyHostArgs(
+                instance_type=settings.instance_type,
+                architecture=settings.architecture,
+                subnet_id=subnet.id,
+                security_group_id=network.security_group_id,
+                instance_profile=identity.instance_profile,
+                allocation_id=address.allocation_id,
+                volume_id=storage.volume_id,
+                user_data=pulumi.Output.all(
+                    hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
+                ).apply(user_data),
+            ),
+            # Teleport looks at the cluster when it starts, so the cluster should know it by then.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[access]),
+        )
+
+        self.outputs = {
+            "hostname": address.hostname,
+            "publicIp": address.public_ip,
+            "webUrl": address.hostname.apply(web_url),
+            "githubHomepageUrl": address.hostname.apply(web_url),
+            "githubCallbackUrl": address.hostname.apply(callback_url),
+            "tshLogin": address.hostname.apply(lambda hostname: f"tsh login --proxy={hostname}:3080"),
+            "instanceId": host.instance_id,
+            "roleArn": identity.role_arn,
+            "securityGroupId": network.security_group_id,
+            "accessMode": args.site.access_mode,
+            "kubernetesGroup": GROUP,
+            "nextSteps": address.hostname.apply(lambda hostname: next_steps(settings, args.stack, hostname)),
+        }
+        self.register_outputs(self.outputs)

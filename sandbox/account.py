@@ -1,0 +1,111 @@
+"""The AWS account of the sandbox: moto, filled as a real account looks."""
+
+import functools
+import json
+from typing import Any
+
+import boto3
+
+REGION = "eu-west-1"
+CLUSTER = "demo"
+
+# What a first instance role, a comment and people's hands leave in a map over the years.
+AWS_AUTH = {
+    "mapRoles": """\
+# Nodes first: without this entry none of them can join.
+- rolearn: arn:aws:iam::123456789012:role/demo-node
+  username: system:node:{{EC2PrivateDNSName}}
+  groups:
+    - system:bootstrappers
+    - system:nodes
+- rolearn: arn:aws:iam::123456789012:role/ci-deploy
+  userid: AROAEXAMPLEEXAMPLE   # kept from an import
+  username: ci
+  groups: ["deployers"]
+""",
+    "mapUsers": """\
+- userarn: arn:aws:iam::123456789012:user/break-glass
+  username: break-glass
+  groups: [system:masters]
+""",
+    "mapAccounts": '- "012345678901"\n',
+}
+
+
+class Account:
+    """boto3 clients, one per service, for the account behind ``endpoint``."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+    @functools.cache  # noqa: B019 - an account lives as long as the process
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106 - moto takes any
+        )
+
+    def environment(self) -> dict[str, str]:
+        """What points the AWS CLI, an SDK or Pulumi's plugin at this account."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+
+
+def fill(account: Account) -> None:
+    """A VPC with two public and two private subnets, and in it an EKS cluster with its security group."""
+    ec2 = account.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=_named("vpc", "demo"))["Vpc"]["VpcId"]
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+
+    subnets = []
+    for kind in ("private", "public"):
+        table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+        if kind == "public":
+            ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        for zone in ("a", "b"):
+            subnet = ec2.create_subnet(
+                VpcId=vpc,
+                CidrBlock=f"10.0.{len(subnets)}.0/24",
+                AvailabilityZone=f"{REGION}{zone}",
+                TagSpecifications=_named("subnet", f"demo-{kind}-{zone}"),
+            )["Subnet"]["SubnetId"]
+            ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
+            ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": kind == "public"})
+            subnets.append(subnet)
+
+    group = ec2.create_security_group(
+        GroupName=f"eks-cluster-sg-{CLUSTER}-1", Description="EKS created security group", VpcId=vpc
+    )["GroupId"]
+    eks = account.client("eks")
+
+    def add_what_eks_decides(params: dict, **_: Any) -> None:
+        # moto describes a cluster with what it was asked for, and no more.
+        body = json.loads(params["body"])
+        body["resourcesVpcConfig"] |= {"vpcId": vpc, "clusterSecurityGroupId": group}
+        params["body"] = json.dumps(body)
+
+    eks.meta.events.register("before-call.eks.CreateCluster", add_what_eks_decides)
+    eks.create_cluster(
+        name=CLUSTER,
+        version="1.34",
+        roleArn="arn:aws:iam::123456789012:role/demo-cluster",
+        resourcesVpcConfig={
+            "subnetIds": subnets,
+            "endpointPublicAccess": True,
+            "endpointPrivateAccess": True,
+            "publicAccessCidrs": ["0.0.0.0/0"],
+        },
+    )
+    account.client("route53").create_hosted_zone(Name="example.com", CallerReference="sandbox")
+
+
+def _named(kind: str, name: str) -> list[dict]:
+    return [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": name}]}]

@@ -1,0 +1,68 @@
+"""The stack under the real Pulumi engine, where its CLI and the plugins of the program are installed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pulumi import automation
+
+from sandbox.tree import Node
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = ("aws", "kubernetes", "command")
+# The stack's secrets are the sandbox's own; Pulumi.dev.yaml holds the salt that goes with it.
+PASSPHRASE = "sandbox"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The Pulumi CLI, driven through the Automation API with a backend in the sandbox's directory."""
+
+    version: str
+    directory: Path
+    environment: dict[str, str]
+
+    def up(self, stack: str, say: Callable[[str], Any]) -> tuple[list[Node], dict[str, Any], dict[str, int]]:
+        """Brings the stack up; returns its resources, its outputs, and how many resources were created, same, ..."""
+        selected = self.select(stack)
+        result = selected.up(on_output=say)
+        resources = (selected.export_stack().deployment or {})["resources"]
+        nodes = [Node(r["urn"], r.get("parent", ""), r["type"], r["urn"].rpartition("::")[2]) for r in resources]
+        outputs = {name: output.value for name, output in result.outputs.items()}
+        return nodes, outputs, {str(k): n for k, n in (result.summary.resource_changes or {}).items()}
+
+    def destroy(self, stack: str, say: Callable[[str], Any]) -> None:
+        self.select(stack).destroy(on_output=say)
+
+    def select(self, stack: str) -> automation.Stack:
+        backend = self.directory / "pulumi"
+        backend.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **self.environment,
+            "PULUMI_BACKEND_URL": f"file://{backend}",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+        options = automation.LocalWorkspaceOptions(env_vars=environment)
+        return automation.create_or_select_stack(stack, work_dir=str(ROOT), opts=options)
+
+
+def missing() -> list[str]:
+    """The programs that a run with the real engine needs and that are not installed."""
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    wanted = ["pulumi", "pulumi-language-python", *(f"pulumi-resource-{plugin}" for plugin in PLUGINS)]
+    return [
+        program
+        for program in wanted
+        if not shutil.which(program) and not list((home / "plugins").glob(f"{program.removeprefix('pulumi-')}-v*"))
+    ]
+
+
+def engine(directory: Path, environment: dict[str, str]) -> Engine:
+    """The engine, for a stack whose state is kept in ``directory``."""
+    version = subprocess.run(["pulumi", "version"], capture_output=True, text=True, check=True)
+    return Engine(f"Pulumi {version.stdout.strip()}", directory, environment)

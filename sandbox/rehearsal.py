@@ -1,0 +1,172 @@
+"""A rehearsal: the program runs in the Pulumi SDK's own test runtime, and mocks do the work on the stand-ins.
+
+It is for where there is no Pulumi CLI. It keeps no state and compares nothing:
+each resource is created once, in an account that was empty before.
+"""
+
+import contextlib
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+from kubernetes.config import new_client_from_config
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import NotFoundError
+from pulumi.runtime import mocks, rpc
+from pulumi.runtime.settings import get_root_resource, set_root_resource
+
+from sandbox import rehearsal_aws
+from sandbox.account import Account
+from sandbox.tree import Node
+
+ROOT = Path(__file__).parent.parent
+PROJECT = "teleport-eks"
+
+
+def stack_config(stack: str) -> dict[str, str]:
+    """The stack's configuration as the CLI hands it to a program: defaults and the stack's file, all as text."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text()).get("config", {})
+    config = {f"{PROJECT}:{key}": entry["default"] for key, entry in declared.items() if "default" in entry}
+    config |= yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A resource as the program declared it. In ``inputs``, secrets are marked as Pulumi marks them."""
+
+    urn: str
+    parent: str
+    type: str
+    name: str
+    is_custom: bool
+    inputs: dict[str, Any]
+
+
+@dataclass
+class Rehearsal(mocks.Mocks):
+    """Mocks that create AWS resources in ``account``, Kubernetes objects in the cluster, and run commands.
+
+    In a preview nothing is created, and nothing but ``account`` is asked anything.
+    """
+
+    account: Account
+    config: dict[str, str]
+    stack: str = "dev"
+    secret_keys: list[str] = field(default_factory=list)
+    preview: bool = False
+    # Called from several threads, so with whole lines.
+    progress: Callable[[str], Any] = sys.stdout.write
+    # Where the account's description of a cluster says less than EKS does.
+    cluster_facts: dict[str, Any] = field(default_factory=dict)
+    resources: list[Registered] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    # What a destroy would run, in its order: the newest first.
+    undo: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Runs ``__main__.py`` to its end. What the program raises is raised here."""
+        pulumi.runtime.set_all_config(self.config, self.secret_keys)
+        set_root_resource(None)  # type: ignore[arg-type] - of a run before this one
+        mocks.set_mocks(self, PROJECT, self.stack, preview=self.preview, monitor=_Monitor(self))
+
+        @pulumi.runtime.test
+        def program() -> pulumi.Output:
+            runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+            exported = get_root_resource().outputs  # type: ignore[union-attr]
+            known = [
+                pulumi.Output.all(name, value).apply(lambda pair: self.outputs.update({pair[0]: pair[1]}))
+                for name, value in exported.items()
+            ]
+            return pulumi.Output.all(*known)
+
+        program()
+
+    def nodes(self) -> list[Node]:
+        """The resources that the program declared, for the tree."""
+        return [Node(r.urn, r.parent, r.type, r.name) for r in self.resources]
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        return rehearsal_aws.look_up(self.account, args.token, args.args, self.cluster_facts)
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict]:
+        if self.preview or not args.custom:
+            return None, args.inputs
+        inputs = plain(args.inputs)
+        if args.typ.startswith("aws:"):
+            return rehearsal_aws.create(self.account, args.typ, args.name, inputs)
+        if args.typ.startswith("kubernetes:"):
+            return self._apply(inputs)
+        if args.typ == "command:local:Command":
+            return args.name, {**args.inputs, "stdout": self._run(inputs)}
+        if args.typ.startswith("pulumi:providers:"):
+            return args.name, args.inputs
+        raise NotImplementedError(f"the rehearsal cannot create {args.typ} ({args.name})")
+
+    def _apply(self, manifest: dict) -> tuple[str, dict]:
+        client = cluster_client(self.config)
+        resource = client.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+        name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace")
+        applied = client.server_side_apply(resource, manifest, name, namespace, field_manager=PROJECT)
+        self.undo.insert(0, {"object": [manifest["apiVersion"], manifest["kind"], name, namespace]})
+        return f"{namespace}/{name}" if namespace else name, applied.to_dict()
+
+    def _run(self, inputs: dict) -> str:
+        self.undo.insert(0, {"command": inputs["delete"], "stdin": inputs["stdin"]})
+        return run_command(inputs["create"], inputs["stdin"])
+
+
+def plain(value: Any) -> Any:
+    """A property as a provider gets it: without the marks of secrets."""
+    if rpc.is_rpc_secret(value):
+        return plain(value["value"])
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def run_command(line: str, stdin: str) -> str:
+    """A shell command as pulumi-command runs it: in the project's directory. Raises RuntimeError with what it said."""
+    done = subprocess.run(line, shell=True, cwd=ROOT, input=stdin, capture_output=True, text=True)  # noqa: S602
+    if done.returncode:
+        raise RuntimeError(f"{line}\nexit status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def undo(actions: list[dict[str, Any]], config: dict[str, str]) -> None:
+    """Does in the cluster what a destroy would do. What is gone already is no error."""
+    for action in actions:
+        if "command" in action:
+            run_command(action["command"], action["stdin"])
+        else:
+            api_version, kind, name, namespace = action["object"]
+            client = cluster_client(config)
+            with contextlib.suppress(NotFoundError):
+                client.resources.get(api_version=api_version, kind=kind).delete(name=name, namespace=namespace)
+
+
+def cluster_client(config: dict[str, str]) -> DynamicClient:
+    path = ROOT / config[f"{PROJECT}:kubeconfig"]
+    return DynamicClient(new_client_from_config(str(path)))
+
+
+class _Monitor(mocks.MockMonitor):
+    """Also remembers each resource's parent, which mocks are not told."""
+
+    mocks: Rehearsal  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - gRPC's name
+        response = super().RegisterResource(request)
+        inputs = rpc.deserialize_properties(request.object)
+        resource = Registered(response.urn, request.parent, request.type, request.name, request.custom, inputs)
+        self.mocks.resources.append(resource)
+        if request.custom:
+            self.mocks.progress(f"  + {request.type}  {request.name}\n")
+        return response
