@@ -27,8 +27,9 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import kubernetes
@@ -42,6 +43,7 @@ MARK = "# teleport-eks"
 EMPTY = ("", '""', "''", "``")
 LIMIT = 2**20  # bytes of data in a ConfigMap
 TIMEOUT = 15  # seconds for one request
+PATIENCE, PATIENCE_UNANSWERED = 300, 60  # seconds: a hundred writers at once are done in less
 
 Data = dict[str, str]
 
@@ -139,12 +141,13 @@ def _stands_for_nothing(text: str) -> bool:
     return text.strip() in EMPTY and text.strip(" \r\n") != ""
 
 
+@lru_cache(maxsize=4)  # one edit asks more than once about the same text
 def _parse(text: str, key: str = "mapRoles") -> _Document:
     """The list's items with their positions; refuses whatever is not one list of maps."""
 
-    def refusal(line: int, column: int, problem: object) -> RefusedError:
-        problem = " ".join(str(problem).split())
-        return RefusedError(f"{key}, line {line + 1}, column {column + 1}: {problem}; correct the map by hand first")
+    def refusal(mark: Any, problem: str) -> RefusedError:
+        where = f"{key}, line {mark.line + 1}, column {mark.column + 1}"
+        return RefusedError(f"{where}: {problem}; correct the map by hand first")
 
     if _stands_for_nothing(text):
         return _Document(key, text, [])
@@ -153,22 +156,20 @@ def _parse(text: str, key: str = "mapRoles") -> _Document:
         root = loader.get_single_node()
         data: Any = loader.construct_document(root) if root else None
     except yaml.MarkedYAMLError as e:
-        mark: Any = e.problem_mark or e.context_mark
-        raise refusal(mark.line, mark.column, ", ".join(filter(None, (e.context, e.problem)))) from e
+        raise refusal(e.problem_mark or e.context_mark, ", ".join(filter(None, (e.context, e.problem)))) from e
     except yaml.reader.ReaderError as e:
         before = text[: e.position]
-        raise refusal(before.count("\n"), len(before) - before.rfind("\n") - 1, e.reason) from e
+        column = len(before) - before.rfind("\n") - 1
+        raise refusal(yaml.Mark("", e.position, before.count("\n"), column, None, None), e.reason) from e
     except Exception as e:  # PyYAML's constructors raise anything on the likes of `!!int x` or 2020-13-45
         raise RefusedError(f"{key} cannot be read: {e}; correct the map by hand first") from e
 
-    explicit_end = [
-        e.start_mark.index for e in loader.seen_events if isinstance(e, yaml.DocumentEndEvent) and e.explicit
-    ]
-    document = _Document(key, text, [], end=(*explicit_end, len(text))[0], tokens=tuple(loader.seen_tokens))
+    ends = [e.start_mark.index for e in loader.seen_events if isinstance(e, yaml.DocumentEndEvent) and e.explicit]
+    document = _Document(key, text, [], end=(*ends, len(text))[0], tokens=tuple(loader.seen_tokens))
     if root is None or (isinstance(root, yaml.ScalarNode) and not root.value and not root.style):
         return document
     if not isinstance(root, yaml.SequenceNode):
-        raise refusal(root.start_mark.line, root.start_mark.column, "not a list")
+        raise refusal(root.start_mark, "not a list")
     if root.flow_style:
         document.flow, document.end = True, root.end_mark.index - 1
     depth, parts = 0, []
@@ -182,9 +183,7 @@ def _parse(text: str, key: str = "mapRoles") -> _Document:
         depth += isinstance(event, yaml.CollectionStartEvent)
     for events, value in zip(parts, data, strict=True):
         if not isinstance(value, dict):
-            raise refusal(
-                events[0].start_mark.line, events[0].start_mark.column, "not a map of rolearn, username, groups"
-            )
+            raise refusal(events[0].start_mark, "not a map of rolearn, username, groups")
         document.items.append(_Item(events, value, key))
     return document
 
@@ -197,7 +196,7 @@ def _insert(document: _Document, entry: Entry) -> str:
         if not document.items:
             return text[:end] + item + text[end:]
         last = document.items[-1]
-        own_line = re.search(r"\r?\n *$", text[: last.start])
+        own_line = re.search(r"\r?\n *\Z", text[: last.start])
         return text[: last.end] + "," + (own_line[0] if own_line else " ") + item + text[last.end :]
 
     mark = MARK
@@ -231,10 +230,13 @@ def _cut(document: _Document, item: _Item) -> str:
     if text[high - 1] not in "\r\n":
         high += len(re.split(r"(?<=\n)|(?<=\r)(?!\n)", text[high:], maxsplit=1)[0])
     if text[high - 1] not in "\r\n":
-        low = len(re.sub(r"\r?\n$", "", text[:low]))  # the last line has no end: what was before it had none
+        low = len(re.sub(r"\r?\n\Z", "", text[:low]))  # the last line has no end: what was before it had none
     rest = text[:low] + text[high:]
     instead = re.search(rf'{MARK}, in place of (".*")', text[low:high])
-    return json.loads(instead[1]) if instead and not rest.strip() else rest
+    if instead and not rest.strip():
+        with suppress(ValueError):
+            return json.loads(instead[1])
+    return rest
 
 
 def _proved(document: _Document, text: str, items: list[_Item], entry: Entry | None = None) -> str:
@@ -243,8 +245,9 @@ def _proved(document: _Document, text: str, items: list[_Item], entry: Entry | N
         found = _parse(text, document.key).items
     except RefusedError:
         found = []
-    added = [found.pop().fields] if entry and found else []
-    if [i.shape for i in found] != [i.shape for i in items] or added != ([entry.fields()] if entry else []):
+    others, ours = (found[:-1], found[-1:]) if entry else (found, [])
+    wanted = [entry.fields()] if entry else []
+    if [i.shape for i in others] != [i.shape for i in items] or [i.fields for i in ours] != wanted:
         raise RefusedError(f"{document.key} cannot be edited without changing what else it says; edit it by hand")
     return text
 
@@ -267,9 +270,7 @@ def add(text: str, entry: Entry, *, adopt: bool = False) -> str:
         raise RefusedError(f"mapRoles has {entry.role_arn} {len(found)} times, lines {lines}; leave one, by hand")
     if found:
         if not adopt and MARK not in text[found[0].start : found[0].end]:
-            raise RefusedError(
-                f"mapRoles, line {lines}: {entry.role_arn} is there with other content; --adopt replaces it"
-            )
+            raise RefusedError(f"mapRoles, line {lines}: {entry.role_arn} is mapped otherwise; --adopt replaces it")
         document = _parse(_without(document, found[0]))
     return _proved(document, _insert(document, entry), document.items, entry)
 
@@ -303,7 +304,7 @@ def status(data: Data, entry: Entry) -> str:
 def with_entry(data: Data, entry: Entry, *, adopt: bool = False) -> Data:
     """The data with the entry under ``mapRoles``; one for the same role under ``mapUsers`` is moved with ``adopt``."""
     after = {**data, "mapRoles": add(data.get("mapRoles", ""), entry, adopt=adopt)}
-    while guide := _in_users(after, entry):
+    while after != data and (guide := _in_users(after, entry)):
         if not adopt:
             raise RefusedError(f"mapUsers, line {guide[1].line}: maps {entry.role_arn}; --adopt moves it to mapRoles")
         after["mapUsers"] = _without(*guide)
@@ -381,15 +382,14 @@ def _write(api: CoreV1Api, found: dict[str, Any] | None, data: Data) -> None:
     replace()
 
 
-def edit(
-    api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = False, patience: float = 120
-) -> tuple[Data, Data]:
+def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = False) -> tuple[Data, Data]:
     """Reads the map, changes its data and writes it, until nobody wrote in between; the data before and after.
 
-    What may pass is tried again from the reading on, for ``patience`` seconds: another's write, a map created or
-    deleted meanwhile, an API server that is busy or away. A write whose answer was lost is then found done.
+    What may pass is tried again from the reading on: another's write, a map created or deleted meanwhile, an API
+    server that is busy or away. A write whose answer was lost is then found done.
     """
-    deadline, pause = time.monotonic() + patience, 0.1
+    began = answered = time.monotonic()
+    pause = 0.1
     while True:
         try:
             found = read(api)
@@ -399,15 +399,16 @@ def edit(
                 _write(api, found, after)
             return before, after
         except ApiException as e:
-            problem = _explain(e)
+            answered, problem = time.monotonic(), _explain(e)
             if e.status not in (404, 409, 429) and not 500 <= (e.status or 0) < 600:
                 raise RefusedError(problem) from e
         except (urllib3.exceptions.HTTPError, OSError) as e:
             problem = f"the API server cannot be reached: {e}"
-        if time.monotonic() + pause > deadline:
-            raise RefusedError(f"given up after {patience:.0f} seconds: {problem}")
+        now = time.monotonic()
+        if now > min(began + PATIENCE, answered + PATIENCE_UNANSWERED):
+            raise RefusedError(f"given up after {now - began:.0f} seconds: {problem}")
         time.sleep(random.uniform(0, pause))  # noqa: S311 - it parts writers and keeps no secret
-        pause = min(2 * pause, 2.0)
+        pause = min(2 * pause, 15)
 
 
 def _explain(error: ApiException) -> str:

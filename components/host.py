@@ -48,7 +48,8 @@ class ProxyHost(pulumi.ComponentResource):
             # cloud-init runs once per instance: without a new one, a change would not reach the host.
             user_data_replace_on_change=True,
             metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
-            root_block_device={"encrypted": True, "volume_type": "gp3"},
+            # Room for two releases of Teleport side by side; nothing on it has to be kept.
+            root_block_device={"encrypted": True, "volume_type": "gp3", "volume_size": 16},
             tags={"Name": name},
             opts=pulumi.ResourceOptions(
                 parent=self,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import pulumi
 import pydantic
 import yaml
-from pulumi.runtime.config import CONFIG
+from pulumi.runtime.config import CONFIG, is_config_secret
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -391,7 +391,12 @@ def load(where: str) -> Settings:
     # pulumi.Config cannot list its keys, and a key that nobody knows is an error here.
     prefix = f"{NAMESPACE}:"
     config = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-    return parse(config, where)
+    settings = parse(config, where)
+    if settings.github_client_secret and not is_config_secret(f"{prefix}githubClientSecret"):
+        rule = f"is in plain text in {where}: set it anew as a secret, and make another one at GitHub"
+        write = f"pulumi config set --secret {prefix}githubClientSecret"
+        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, write)], where)
+    return settings
 
 
 def parse(config: Mapping[str, str], where: str) -> Settings:

@@ -147,7 +147,7 @@ def _show(nodes: Iterable[Node], outputs: dict) -> None:
     for line in tree(nodes):
         print(f"  {line}")
     print("\nOutputs:")
-    for name, value in sorted(outputs.items()):
+    for name, value in outputs.items():
         if name != "nextSteps":
             print(f"  {name:<20}{value}")
     if "nextSteps" in outputs:

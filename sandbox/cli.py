@@ -52,9 +52,11 @@ class Engine:
 
 
 def missing() -> list[str]:
-    """The programs that a run with the real engine needs and that are not installed."""
+    """The programs that a run with the real engine needs and that are not installed; nothing else without the CLI."""
+    if not shutil.which("pulumi"):
+        return ["pulumi"]
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    wanted = ["pulumi", "pulumi-language-python", *(f"pulumi-resource-{plugin}" for plugin in PLUGINS)]
+    wanted = ["pulumi-language-python", *(f"pulumi-resource-{plugin}" for plugin in PLUGINS)]
     return [
         program
         for program in wanted

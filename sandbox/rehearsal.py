@@ -5,6 +5,7 @@ each resource is created once, in an account that was empty before.
 """
 
 import contextlib
+import functools
 import json
 import runpy
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pulumi
 import yaml
+from botocore.exceptions import ClientError
 from kubernetes.config import new_client_from_config
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError
@@ -62,8 +64,7 @@ class Rehearsal(mocks.Mocks):
     stack: str = "dev"
     secret_keys: list[str] = field(default_factory=list)
     preview: bool = False
-    # Called from several threads, so with whole lines.
-    progress: Callable[[str], Any] = sys.stdout.write
+    progress: Callable[[str], Any] = lambda line: sys.stdout.write(f"{line}\n")  # several threads: a line at a time
     # Where the account's description of a cluster says less than EKS does.
     cluster_facts: dict[str, Any] = field(default_factory=dict)
     resources: list[Registered] = field(default_factory=list)
@@ -80,21 +81,30 @@ class Rehearsal(mocks.Mocks):
         @pulumi.runtime.test
         def program() -> pulumi.Output:
             runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
-            exported = get_root_resource().outputs  # type: ignore[union-attr]
-            known = [
-                pulumi.Output.all(name, value).apply(lambda pair: self.outputs.update({pair[0]: pair[1]}))
-                for name, value in exported.items()
-            ]
-            return pulumi.Output.all(*known)
+            exported.update(get_root_resource().outputs)  # type: ignore[union-attr]
+            return pulumi.Output.all(*(self._keep(name, value) for name, value in exported.items()))
 
+        exported: dict[str, Any] = {}
         program()
+        self.outputs = {name: self.outputs[name] for name in exported if name in self.outputs}
+
+    def _keep(self, name: str, value: Any) -> pulumi.Output:
+        # In a preview, what is not known yet is not called for.
+        return pulumi.Output.from_input(value).apply(lambda known: self.outputs.update({name: known}))
+
+    @functools.cached_property
+    def _cluster(self) -> DynamicClient:
+        return cluster_client(self.config)
 
     def nodes(self) -> list[Node]:
         """The resources that the program declared, for the tree."""
         return [Node(r.urn, r.parent, r.type, r.name) for r in self.resources]
 
     def call(self, args: mocks.MockCallArgs) -> Any:
-        return rehearsal_aws.look_up(self.account, args.token, args.args, self.cluster_facts)
+        try:
+            return rehearsal_aws.look_up(self.account, args.token, args.args, self.cluster_facts)
+        except ClientError as error:
+            return {}, [("", str(error))]
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict]:
         if self.preview or not args.custom:
@@ -111,7 +121,7 @@ class Rehearsal(mocks.Mocks):
         raise NotImplementedError(f"the rehearsal cannot create {args.typ} ({args.name})")
 
     def _apply(self, manifest: dict) -> tuple[str, dict]:
-        client = cluster_client(self.config)
+        client = self._cluster
         resource = client.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
         name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace")
         applied = client.server_side_apply(resource, manifest, name, namespace, field_manager=PROJECT)
@@ -142,12 +152,12 @@ def run_command(line: str, stdin: str) -> str:
 
 def undo(actions: list[dict[str, Any]], config: dict[str, str]) -> None:
     """Does in the cluster what a destroy would do. What is gone already is no error."""
+    client = cluster_client(config) if actions else None
     for action in actions:
         if "command" in action:
             run_command(action["command"], action["stdin"])
-        else:
+        elif client:
             api_version, kind, name, namespace = action["object"]
-            client = cluster_client(config)
             with contextlib.suppress(NotFoundError):
                 client.resources.get(api_version=api_version, kind=kind).delete(name=name, namespace=namespace)
 
@@ -168,5 +178,5 @@ class _Monitor(mocks.MockMonitor):
         resource = Registered(response.urn, request.parent, request.type, request.name, request.custom, inputs)
         self.mocks.resources.append(resource)
         if request.custom:
-            self.mocks.progress(f"  + {request.type}  {request.name}\n")
+            self.mocks.progress(f"  + {request.type}  {request.name}")
         return response

@@ -149,7 +149,14 @@ def _instance(account: Account, name: str, inputs: dict) -> Created:
             "HttpPutResponseHopLimit": int(metadata["httpPutResponseHopLimit"]),
         },
         BlockDeviceMappings=[
-            {"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": root["encrypted"], "VolumeType": root["volumeType"]}}
+            {
+                "DeviceName": "/dev/xvda",
+                "Ebs": {
+                    "Encrypted": root["encrypted"],
+                    "VolumeType": root["volumeType"],
+                    "VolumeSize": int(root["volumeSize"]),
+                },
+            }
         ],
         TagSpecifications=_tags("instance", inputs),
     )["Instances"][0]

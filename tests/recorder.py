@@ -1,0 +1,54 @@
+"""A mock engine for component tests: it creates nothing, and remembers what it was asked for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks
+
+from sandbox.rehearsal import plain
+
+
+class Recorder(mocks.Mocks):
+    """Answers like an engine that creates everything."""
+
+    def __init__(self) -> None:
+        self.resources: list[mocks.MockResourceArgs] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
+        self.resources.append(args)
+        added = {"arn": f"arn:aws:iam::111122223333:role/{args.name}", "name": args.name, "uniqueId": "AROA1"}
+        return f"{args.name}-id", {"publicIp": "203.0.113.10", "allocationId": "eipalloc-1", **added, **args.inputs}
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        if args.token == "aws:ssm/getParameter:getParameter":
+            return {"id": args.args["name"], "value": "ami-1", "insecureValue": "ami-1"}
+        raise AssertionError(f"{args.token} is looked up, which nothing here should")
+
+    def of(self, token: str) -> list[dict]:
+        """The inputs of all resources of a type, secrets unwrapped. There must be at least one."""
+        found = [plain(resource.inputs) for resource in self.resources if resource.typ == token]
+        assert found, f"no {token} among {sorted({resource.typ for resource in self.resources})}"
+        return found
+
+    def only(self, token: str) -> dict:
+        found = self.of(token)
+        assert len(found) == 1, f"{len(found)} resources of {token}"
+        return found[0]
+
+    def has(self, token: str) -> bool:
+        assert self.resources, "nothing was registered at all"
+        return any(resource.typ == token for resource in self.resources)
+
+
+def record(build: Callable[[], Any]) -> Recorder:
+    """What ``build`` registers, after the last of it has landed."""
+    recorder = Recorder()
+    mocks.set_mocks(recorder, "teleport-eks", "test", preview=False)
+
+    @pulumi.runtime.test
+    def run() -> None:
+        build()
+
+    run()
+    return recorder

@@ -1,0 +1,355 @@
+"""What the components decide, and what they declare of it."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
+from components.cluster import Cluster, Subnet, access_mode, choose_site, kubeconfig
+from components.cluster_access import impersonation_rules, impersonators, map_role_arn
+from components.host import ProxyHost, ProxyHostArgs
+from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
+from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
+from components.next_steps import next_steps
+from components.settings import ConfigurationError, Settings, Team, parse
+from components.storage import ProxyStorage, ProxyStorageArgs
+from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
+from tests.recorder import record
+
+ROOT = Path(__file__).parents[2]
+ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/demo"
+PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
+ZONE = "arn:aws:route53:::hostedzone/Z1"
+PLATFORM = Team(organization="Acme", team="platform", logins=("ec2-user",), kubernetesGroups=("platform", "oncall"))
+CLUSTER = Cluster(
+    name="demo",
+    arn=ARN,
+    endpoint="https://demo.eks",
+    certificate_authority="Q0E=",
+    authentication_mode="API_AND_CONFIG_MAP",
+    vpc_id="vpc-1",
+    security_group_id="sg-cluster",
+    endpoint_public_access=True,
+    endpoint_private_access=True,
+)
+PUBLIC = Subnet("subnet-2", "b-public", "vpc-1", "10.0.2.0/24", "eu-west-1b", public=True)
+PRIVATE = Subnet("subnet-1", "a-private", "vpc-1", "10.0.1.0/24", "eu-west-1a", public=False)
+
+
+def settings(**config: str) -> Settings:
+    return parse({"clusterName": "demo", "acmeEmail": "platform@example.com", **config}, "Pulumi.dev.yaml")
+
+
+# identity
+
+
+def test_every_permission_names_what_it_is_for() -> None:
+    resources = {json.dumps(s["Resource"]) for s in permissions(ARN, PARAMETERS, ZONE)["Statement"]}
+    assert resources == {
+        json.dumps(ARN),
+        json.dumps([PARAMETERS, f"{PARAMETERS}/*"]),
+        json.dumps(ZONE),
+        '"arn:aws:route53:::change/*"',
+    }
+    assert "*" not in {s["Action"] for s in permissions(ARN, PARAMETERS, ZONE)["Statement"]}
+
+
+def test_only_a_proxy_with_a_zone_may_write_to_it() -> None:
+    assert [s["Sid"] for s in permissions(ARN, PARAMETERS)["Statement"]] == ["Cluster", "Parameters"]
+
+
+def test_the_role_is_for_ec2_only_and_has_the_policy_that_was_decided() -> None:
+    declared = record(lambda: ProxyIdentity("proxy", ProxyIdentityArgs("aws-cn", ARN, PARAMETERS)))
+    trust = json.loads(declared.only("aws:iam/role:Role")["assumeRolePolicy"])
+    assert [s["Principal"] for s in trust["Statement"]] == [{"Service": "ec2.amazonaws.com"}]
+    assert "name" not in declared.only("aws:iam/role:Role")
+    assert json.loads(declared.only("aws:iam/rolePolicy:RolePolicy")["policy"]) == permissions(ARN, PARAMETERS)
+    attached = declared.only("aws:iam/rolePolicyAttachment:RolePolicyAttachment")["policyArn"]
+    assert attached == "arn:aws-cn:iam::aws:policy/AmazonSSMManagedEC2InstanceDefaultPolicy"
+    assert declared.only("aws:iam/instanceProfile:InstanceProfile")["role"] == "proxy-role"
+
+
+# network
+
+INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
+
+
+def test_by_default_nobody_reaches_an_admin_port() -> None:
+    allowed = rules(("0.0.0.0/0",), (), http_challenge=True)
+    assert {rule.port for rule in allowed} == {80, 3023, 3024, 3026, 3080}
+
+
+def test_each_audience_has_its_ports_and_no_other() -> None:
+    allowed = rules(("10.0.0.0/8", "192.0.2.0/24"), ("203.0.113.7/32",), http_challenge=False)
+    assert {rule.port for rule in allowed if rule.cidr == "203.0.113.7/32"} == {22, 3022, 3025}
+    assert {rule.port for rule in allowed if rule.cidr == "192.0.2.0/24"} == {3023, 3024, 3026, 3080}
+    assert len(allowed) == 3 + 2 * 4
+
+
+def test_every_rule_is_a_resource_of_its_own_and_the_cluster_gets_one() -> None:
+    wanted = [Rule(3080, "10.0.0.0/8", "web"), Rule(22, "203.0.113.7/32", "SSH")]
+    declared = record(lambda: ProxyNetwork("proxy", ProxyNetworkArgs("vpc-1", "sg-cluster", wanted)))
+    group = declared.only("aws:ec2/securityGroup:SecurityGroup")
+    assert not {"ingress", "egress"} & group.keys()
+    ingress = declared.of(INGRESS)
+    own = [(r["fromPort"], r["toPort"], r["cidrIpv4"]) for r in ingress if r["securityGroupId"] == "proxy-group-id"]
+    assert sorted(own) == [(22, 22, "203.0.113.7/32"), (3080, 3080, "10.0.0.0/8")]
+    clusters = [r for r in ingress if r["securityGroupId"] == "sg-cluster"]
+    assert [(r["fromPort"], r["toPort"], r["referencedSecurityGroupId"]) for r in clusters] == [
+        (443, 443, "proxy-group-id")
+    ]
+
+
+def test_a_proxy_in_another_vpc_leaves_the_clusters_group_alone() -> None:
+    declared = record(
+        lambda: ProxyNetwork("proxy", ProxyNetworkArgs("vpc-2", None, rules((), (), http_challenge=True)))
+    )
+    assert [rule["fromPort"] for rule in declared.of(INGRESS)] == [80]
+
+
+# address
+
+
+def test_the_name_is_made_of_the_address() -> None:
+    assert dynamic_hostname("203.0.113.10", "nip.io") == "ec2-203-0-113-10.nip.io"
+    assert callback_url("a.b") == "https://a.b:3080/v1/webapi/github/callback"
+
+
+def test_a_domain_gets_a_record_and_without_one_there_is_none() -> None:
+    own = record(lambda: ProxyAddress("proxy", ProxyAddressArgs("nip.io", "teleport.example.com", "Z1", True)))
+    record_set = own.only("aws:route53/record:Record")
+    assert (record_set["name"], record_set["records"]) == ("teleport.example.com", ["203.0.113.10"])
+    dynamic = record(lambda: ProxyAddress("proxy", ProxyAddressArgs("nip.io", None, None, True)))
+    assert dynamic.only("aws:ec2/eip:Eip")["domain"] == "vpc"
+    assert not dynamic.has("aws:route53/record:Record")
+
+
+# host and storage
+
+
+def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
+    args = ProxyHostArgs("t4g.small", "arm64", "subnet-2", "sg-1", "profile", "eipalloc-1", "vol-1", "Zm9v")
+    declared = record(lambda: ProxyHost("proxy", args))
+    instance = declared.only("aws:ec2/instance:Instance")
+    assert instance["metadataOptions"] == {
+        "httpEndpoint": "enabled",
+        "httpTokens": "required",
+        "httpPutResponseHopLimit": 1,
+    }
+    assert instance["rootBlockDevice"]["encrypted"] is True
+    assert instance["userDataReplaceOnChange"] is True
+    assert "keyName" not in instance
+    assert declared.only("aws:ec2/volumeAttachment:VolumeAttachment")["volumeId"] == "vol-1"
+    assert declared.only("aws:ec2/eipAssociation:EipAssociation")["allocationId"] == "eipalloc-1"
+
+
+def test_the_data_volume_is_encrypted() -> None:
+    declared = record(lambda: ProxyStorage("proxy", ProxyStorageArgs("eu-west-1a", 30, True)))
+    volume = declared.only("aws:ebs/volume:Volume")
+    assert (volume["encrypted"], volume["size"], volume["availabilityZone"]) == (True, 30, "eu-west-1a")
+
+
+# cluster
+
+
+def test_the_first_public_subnet_by_name_is_chosen() -> None:
+    other = Subnet("subnet-0", "c-public", "vpc-1", "10.0.3.0/24", "eu-west-1c", public=True)
+    assert choose_site(settings(), CLUSTER, [other, PRIVATE, PUBLIC], "x").subnet is PUBLIC
+
+
+def test_a_subnet_that_is_named_is_taken_as_it_is() -> None:
+    assert choose_site(settings(subnetId="subnet-11111111"), CLUSTER, [named("vpc-2")], "x").subnet.vpc_id == "vpc-2"
+
+
+def named(vpc_id: str) -> Subnet:
+    return Subnet("subnet-11111111", "", vpc_id, "10.1.0.0/24", "eu-west-1a", public=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "subnets", "texts"),
+    [
+        (
+            {},
+            {},
+            [PRIVATE],
+            ["teleport-eks:subnetId", "subnet-1 a-private 10.0.1.0/24", "write: teleport-eks:subnetId:"],
+        ),
+        ({}, {}, [], ["no subnet at all"]),
+        (
+            {"subnetId": "subnet-11111111"},
+            {"endpoint_public_access": False},
+            [named("vpc-2")],
+            ["is in vpc-2", "private", "answers only in vpc-1"],
+        ),
+        (
+            {"accessMode": "access-entry"},
+            {"authentication_mode": "CONFIG_MAP"},
+            [PUBLIC],
+            ["teleport-eks:accessMode", "authentication mode CONFIG_MAP"],
+        ),
+        (
+            {"accessMode": "aws-auth"},
+            {"authentication_mode": "API"},
+            [PRIVATE],
+            ["2 problems", "teleport-eks:accessMode", "teleport-eks:subnetId"],
+        ),
+    ],
+)
+def test_what_the_cluster_cannot_do_is_refused(config: dict, change: dict, subnets: list, texts: list) -> None:
+    cluster = Cluster(**{**CLUSTER.__dict__, **change})
+    with pytest.raises(ConfigurationError) as refused:
+        choose_site(settings(**config), cluster, subnets, "Pulumi.dev.yaml")
+    for text in texts:
+        assert text in str(refused.value)
+
+
+def test_access_entries_come_first_where_the_cluster_has_them() -> None:
+    modes = [access_mode("auto", mode) for mode in ("API", "API_AND_CONFIG_MAP", "CONFIG_MAP")]
+    assert modes == ["access-entry", "access-entry", "aws-auth"]
+    assert access_mode("aws-auth", "API_AND_CONFIG_MAP") == "aws-auth"
+
+
+def test_the_kubeconfig_holds_no_secret_and_no_context_name_that_teleport_ignores() -> None:
+    text = kubeconfig(CLUSTER)
+    assert "token" not in text.replace("get-token", "")
+    assert "current-context: demo" in text
+
+
+# cluster access
+
+
+def test_impersonation_is_scoped_to_the_teams() -> None:
+    scoped = {r["resources"][0]: r.get("resourceNames") for r in impersonation_rules([PLATFORM], "shared")}
+    assert scoped["groups"] == ["oncall", "platform", "system:authenticated"]
+    assert scoped["users"] == [SHARED_USER]
+    assert "serviceaccounts" not in scoped
+
+
+def test_a_person_is_any_user_but_still_only_the_teams_groups() -> None:
+    scoped = {r["resources"][0]: r.get("resourceNames") for r in impersonation_rules([PLATFORM], "person")}
+    assert scoped["users"] is None
+    assert scoped["groups"] == ["oncall", "platform", "system:authenticated"]
+
+
+def test_anonymous_is_a_subject_only_when_asked_for() -> None:
+    assert [subject["name"] for subject in impersonators(False)] == ["teleport-group"]
+    assert [subject["name"] for subject in impersonators(True)] == ["teleport-group", "system:anonymous"]
+
+
+def test_a_map_has_the_arn_without_path() -> None:
+    assert map_role_arn("arn:aws:iam::1:role/a/b/name") == "arn:aws:iam::1:role/name"
+    assert map_role_arn("arn:aws:iam::1:role/name") == "arn:aws:iam::1:role/name"
+
+
+# team access
+
+
+def test_a_team_is_a_role_with_its_groups() -> None:
+    spec = role(PLATFORM, "dev", "shared")
+    assert spec["metadata"] == {"name": "kube-acme-platform", "labels": {"teleport-eks": "dev"}}
+    assert spec["spec"]["allow"]["kubernetes_groups"] == ["platform", "oncall"]
+    assert spec["spec"]["allow"]["kubernetes_users"] == [SHARED_USER]
+    assert spec["spec"]["allow"]["logins"] == ["ec2-user"]
+    assert "kubernetes_users" not in role(PLATFORM, "dev", "person")["spec"]["allow"]
+
+
+def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
+    spec = connector([PLATFORM], "Iv1.1", "https://x/callback")["spec"]
+    assert spec["teams_to_roles"] == [{"organization": "Acme", "team": "platform", "roles": ["kube-acme-platform"]}]
+    assert "client_secret" not in spec
+
+
+@pytest.mark.parametrize(
+    ("github", "teams", "expected"),
+    [
+        (False, (), []),
+        (False, (PLATFORM,), ["roles/kube-acme-platform"]),
+        (True, (), ["github-client-secret"]),
+        (True, (PLATFORM,), ["github-client-secret", "github-connector", "roles/kube-acme-platform"]),
+    ],
+)
+def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None:
+    configured = settings(**({"githubClientId": "Iv1.1", "githubClientSecret": "canary"} if github else {}))
+    args = TeamAccessArgs(
+        "/teleport-eks/dev",
+        "dev",
+        teams,
+        "shared",
+        "https://x/callback",
+        configured.github_client_id,
+        configured.github_client_secret,
+    )
+    declared = record(lambda: TeamAccess("proxy", args))
+    parameter = "aws:ssm/parameter:Parameter"
+    parameters = declared.of(parameter) if declared.has(parameter) else []
+    assert sorted(p["name"].removeprefix("/teleport-eks/dev/") for p in parameters) == expected
+    assert [p["type"] for p in parameters if "canary" in p["value"]] == ["SecureString"] * github
+
+
+# next steps
+
+
+def test_without_an_app_the_next_steps_say_how_to_make_one() -> None:
+    steps = next_steps(settings(), "dev", "a.nip.io")
+    assert "callback: https://a.nip.io:3080/v1/webapi/github/callback" in steps
+    assert "pulumi config set -s dev --secret teleport-eks:githubClientSecret" in steps
+    assert "Add a team to Pulumi.dev.yaml" in steps
+
+
+def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
+    done = settings(
+        githubClientId="Iv1.1", githubClientSecret="x", teams=json.dumps([PLATFORM.model_dump(by_alias=True)])
+    )
+    steps = next_steps(done, "dev", "a.nip.io")
+    assert "OAuth app:" not in steps
+    assert "https://github.com/organizations/Acme/settings/oauth_application_policy" in steps
+    assert "tsh login --proxy=a.nip.io:3080" in steps
+
+
+# all components
+
+
+def component_classes() -> dict[str, ast.ClassDef]:
+    classes = {}
+    for path in sorted((ROOT / "components").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and "ComponentResource" in {
+                ast.unparse(b).split(".")[-1] for b in node.bases
+            }:
+                classes[node.name] = node
+    return classes
+
+
+def constructor(component: ast.ClassDef) -> ast.FunctionDef:
+    return next(n for n in component.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+
+
+def test_the_type_tokens_never_change() -> None:
+    tokens = {}
+    for name, component in component_classes().items():
+        first = constructor(component).body[0]
+        assert isinstance(first, ast.Expr)
+        assert isinstance(first.value, ast.Call)
+        tokens[name] = ast.literal_eval(first.value.args[0])
+    # Another token is another resource: it would replace everything below it.
+    assert tokens == {
+        "ClusterAccess": "teleport-eks:index:ClusterAccess",
+        "ProxyAddress": "teleport-eks:index:ProxyAddress",
+        "ProxyHost": "teleport-eks:index:ProxyHost",
+        "ProxyIdentity": "teleport-eks:index:ProxyIdentity",
+        "ProxyNetwork": "teleport-eks:index:ProxyNetwork",
+        "ProxyStorage": "teleport-eks:index:ProxyStorage",
+        "TeamAccess": "teleport-eks:index:TeamAccess",
+        "TeleportProxy": "teleport-eks:index:TeleportProxy",
+    }
+
+
+def test_every_component_registers_its_outputs_once_and_last() -> None:
+    components = component_classes()
+    assert len(components) == 8
+    for name, component in components.items():
+        calls = [n for n in ast.walk(component) if isinstance(n, ast.Attribute) and n.attr == "register_outputs"]
+        assert len(calls) == 1, name
+        assert ast.unparse(constructor(component).body[-1]).startswith("self.register_outputs("), name

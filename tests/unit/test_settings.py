@@ -1,0 +1,216 @@
+"""Bad input: one message, with every error, each with key, value, rule and the YAML to write."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pulumi.runtime import set_all_config
+
+from components.settings import ConfigurationError, Settings, architecture, load, parse
+
+GOOD = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
+TEAM = {"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}
+
+
+def message(**config: object) -> str:
+    """What the operator reads for ``config`` over a good one; None takes a key away."""
+    given = {**GOOD, **config}
+    text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if v is not None}
+    with pytest.raises(ConfigurationError) as refused:
+        parse(text, "Pulumi.dev.yaml")
+    return str(refused.value)
+
+
+def team(**change: object) -> list[dict]:
+    return [{key: value for key, value in {**TEAM, **change}.items() if value is not None}]
+
+
+BAD = {
+    "clusterName is missing": ({"clusterName": None}, "clusterName", "(not set)", "required"),
+    "acmeEmail is missing": ({"acmeEmail": None}, "acmeEmail", "(not set)", "required"),
+    "an e-mail without a domain": ({"acmeEmail": "platform"}, "acmeEmail", "platform", "e-mail"),
+    "an unknown key": ({"clusterNam": "demo"}, "clusterNam", "demo", "the nearest is clusterName"),
+    "a malformed range": ({"adminCidrs": ["10.0.0"]}, "adminCidrs[0]", "10.0.0", "203.0.113.7/32"),
+    "host bits": ({"clientCidrs": ["10.0.0.1/8"]}, "clientCidrs[0]", "10.0.0.1/8", "write 10.0.0.0/8"),
+    "an IPv6 range": ({"clientCidrs": ["::/0"]}, "clientCidrs[0]", "::/0", "IPv4"),
+    "not a list": ({"adminCidrs": "10.0.0.0/8"}, "adminCidrs", "10.0.0.0/8", "YAML list"),
+    "admin for everybody": ({"adminCidrs": ["0.0.0.0/0"]}, "adminCidrs", "0.0.0.0/0", "allowOpenAdminCidrs: true"),
+    "everybody in halves": ({"adminCidrs": ["0.0.0.0/1"]}, "adminCidrs", "0.0.0.0/1", "allowOpenAdminCidrs: true"),
+    "a name outside its zone": (
+        {"domainName": "teleport.example.com", "hostedZone": "example.org"},
+        "hostedZone",
+        "example.org",
+        "teleport.example.com is not in the zone",
+    ),
+    "a name that only ends alike": (
+        {"domainName": "notexample.com", "hostedZone": "example.com"},
+        "hostedZone",
+        "example.com",
+        "is not in the zone",
+    ),
+    "a name without a zone": ({"domainName": "a.example.com"}, "hostedZone", "(not set)", "go together"),
+    "an old Teleport 18": ({"teleportVersion": "18.7.3"}, "teleportVersion", "18.7.3", "at least 18.7.4"),
+    "an old Teleport 17": ({"teleportVersion": "17.7.25"}, "teleportVersion", "17.7.25", "at least 17.7.26"),
+    "a Teleport that is out of support": ({"teleportVersion": "16.5.0"}, "teleportVersion", "16.5.0", "at least"),
+    "not a version": ({"teleportVersion": "latest"}, "teleportVersion", "latest", "must be a release"),
+    "a digest of another length": ({"teleportSha256": "abc"}, "teleportSha256", "abc", "64 hexadecimal"),
+    "a Mac": ({"instanceType": "mac2.metal"}, "instanceType", "mac2.metal", "t4g.small"),
+    "no instance type at all": ({"instanceType": "small"}, "instanceType", "small", "t3.small"),
+    "another access mode": ({"accessMode": "iam"}, "accessMode", "iam", "'aws-auth'"),
+    "an id without secret": ({"githubClientId": "Iv1.1"}, "githubClientSecret", "(not set)", "go together"),
+    "a secret without id": ({"githubClientSecret": "hush"}, "githubClientSecret", "(secret)", "go together"),
+    "a team of nobody": ({"teams": team(organization=None)}, "teams[0].organization", "(not set)", "required"),
+    "an upper-case slug": ({"teams": team(team="Platform")}, "teams[0].team", "Platform", "slug"),
+    "a slug with blanks": ({"teams": team(team="the platform")}, "teams[0].team", "the platform", "slug"),
+    "a team without groups": ({"teams": team(kubernetesGroups=[])}, "teams[0].kubernetesGroups", "[]", "at least one"),
+    "a team's unknown key": ({"teams": team(groups=["x"])}, "teams[0].groups", "x", "the nearest is kubernetesGroups"),
+    "a team that is listed twice": ({"teams": team() * 2}, "teams", "platform", "acme/platform is listed twice"),
+    "twice in another case": (
+        {"teams": team() + team(organization="ACME")},
+        "teams",
+        "platform",
+        "is listed twice",
+    ),
+    "a group of Kubernetes' own": (
+        {"teams": team(kubernetesGroups=["system:nodes"])},
+        "teams[0].kubernetesGroups[0]",
+        "system:nodes",
+        "system:",
+    ),
+    "masters without saying so": (
+        {"teams": team(kubernetesGroups=["system:masters"])},
+        "teams",
+        "system:masters",
+        "allowSystemMasters: true",
+    ),
+    "any group": (
+        {"teams": team(kubernetesGroups=["*"])},
+        "teams[0].kubernetesGroups[0]",
+        "*",
+        "without blanks or '*'",
+    ),
+    "namespaces without a role": (
+        {"teams": team(namespaces=["shop"])},
+        "teams[0].namespaces",
+        "shop",
+        "needs clusterRole",
+    ),
+    "a kubeconfig that is not there": ({"kubeconfig": "nowhere/config"}, "kubeconfig", "(secret)", "No such file"),
+    "a kubeconfig that is none": ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
+    "not a truth": ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
+    "a small volume": ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "greater than or equal to 10"),
+    "a topology that is not there yet": ({"topology": "ha"}, "topology", "ha", "not available yet"),
+}
+
+
+@pytest.mark.parametrize(("config", "key", "value", "rule"), BAD.values(), ids=BAD.keys())
+def test_is_refused(config: dict, key: str, value: str, rule: str) -> None:
+    text = message(**config)
+    assert text.startswith("1 problem in Pulumi.dev.yaml. Nothing was created or changed.")
+    problem = re.fullmatch(
+        r"  (\S+)\n    value: (.*)\n    rule:  (.*)\n    write: (.*)", text.split("\n\n", 1)[1].strip("\n"), re.DOTALL
+    )
+    assert problem, text
+    assert problem[1] == f"teleport-eks:{key}"
+    assert value in problem[2]
+    assert rule in problem[3]
+    written = yaml.safe_load(problem[4]) if "config set" not in problem[4] else True
+    assert written
+
+
+def test_all_problems_are_in_one_message() -> None:
+    text = message(
+        clusterName=None, acmeEmail="x", adminCidrs=["1.2.3", "0.0.0.0/0/0"], teams=team(team="A B"), topology="x"
+    )
+    keys = re.findall(r"^  (teleport-eks:\S+)$", text, re.MULTILINE)
+    assert [key.removeprefix("teleport-eks:") for key in keys] == [
+        "clusterName",
+        "acmeEmail",
+        "adminCidrs[0]",
+        "adminCidrs[1]",
+        "teams[0].team",
+        "topology",
+    ]
+    assert text.startswith("6 problems")
+
+
+def test_what_a_message_tells_to_write_is_accepted() -> None:
+    fixed = dict(GOOD)
+    for config, *_ in BAD.values():
+        for line in re.findall(r"write: (teleport-eks:.*?)(?:\n\n|\Z)", message(**config), re.DOTALL):
+            (key, value), *_ = yaml.safe_load(line).items()
+            fixed[key.removeprefix("teleport-eks:")] = value if isinstance(value, str) else json.dumps(value)
+    fixed |= {"domainName": "teleport.example.com"}
+    fixed.pop("topology"), fixed.pop("subnetId", None)
+    assert len(fixed) > 8
+    parse(fixed, "Pulumi.dev.yaml")
+
+
+@pytest.mark.parametrize("key", ["githubClientSecret", "githubClientSecre", "kubeconfig"])
+def test_a_secret_is_never_repeated(key: str) -> None:
+    assert "hunter2" not in message(**{key: "hunter2"})
+
+
+def test_an_empty_text_is_a_key_that_is_not_set() -> None:
+    assert parse({**GOOD, "githubClientId": "", "teams": ""}, "x") == parse(GOOD, "x")
+
+
+def test_what_is_good_is_taken() -> None:
+    masters = team(kubernetesGroups=["system:masters"], clusterRole="edit", namespaces=["shop"], logins=["ec2-user"])
+    config = {
+        **GOOD,
+        "adminCidrs": '["0.0.0.0/0", "203.0.113.7/32"]',
+        "allowOpenAdminCidrs": "true",
+        "domainName": "teleport.example.com",
+        "hostedZone": "example.com",
+        "teleportVersion": "17.7.26",
+        "githubClientId": "Iv1.1",
+        "githubClientSecret": "hush",
+        "allowSystemMasters": "true",
+        "teams": json.dumps(masters),
+    }
+    settings = parse(config, "x")
+    assert settings.teams[0].kubernetes_groups == ("system:masters",)
+    assert settings.admin_cidrs == ("0.0.0.0/0", "203.0.113.7/32")
+    assert len(settings.warnings()) == 2
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "expected"),
+    [
+        ("t3.small", "amd64"),
+        ("t3a.medium", "amd64"),
+        ("m7i-flex.large", "amd64"),
+        ("t4g.small", "arm64"),
+        ("c7gn.2xlarge", "arm64"),
+        ("r8gd.metal-24xl", "arm64"),
+    ],
+)
+def test_the_architecture_follows_the_instance_type(instance_type: str, expected: str) -> None:
+    assert architecture(instance_type) == expected
+
+
+def test_the_project_file_declares_every_key_as_the_settings_have_it() -> None:
+    declared = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())["config"]
+    fields = {field.alias: field for field in Settings.model_fields.values()}
+    assert list(declared) == list(fields)
+    for key, field in fields.items():
+        assert declared[key]["description"] == field.description
+        default = declared[key]["default"]
+        assert (tuple(default) if isinstance(default, list) else default) == (
+            "" if field.is_required() or field.default is None else field.default
+        )
+
+
+def test_a_client_secret_in_plain_text_is_refused() -> None:
+    config = {**GOOD, "githubClientId": "Iv1.1", "githubClientSecret": "hunter2"}
+    named = {f"teleport-eks:{key}": value for key, value in config.items()}
+    set_all_config(named, ["teleport-eks:githubClientSecret"])
+    assert load("Pulumi.dev.yaml").github_client_secret
+    set_all_config(named, [])
+    with pytest.raises(ConfigurationError, match="is in plain text") as refused:
+        load("Pulumi.dev.yaml")
+    assert "hunter2" not in str(refused.value)

@@ -1,0 +1,263 @@
+"""The user data: what is rendered, that it fits, and that each file in it is one its reader takes."""
+
+# ruff: noqa: S603  the commands here are the tests' own
+
+import ast
+import base64
+import dataclasses
+import gzip
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import userdata
+from tests.boot import strict
+from userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
+from userdata.reproducible_gzip import compress
+
+CONFIG = HostConfig(
+    stack="dev",
+    cluster_name="demo",
+    region="eu-west-1",
+    hostname="ec2-203-0-113-5.nip.io",
+    public_ip="203.0.113.5",
+    volume_id="vol-0123456789abcdef0",
+    parameters_path="/teleport-eks/dev",
+    architecture="amd64",
+    teleport_version="18.8.3",
+    teleport_sha256=None,
+    acme_email="ops@example.com",
+    acme_server="https://acme-v02.api.letsencrypt.org/directory",
+)
+OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
+SOURCES = Path(userdata.__file__).parent / "files"
+
+
+def tool(name: str, package: str) -> str:
+    """The tool's path; without it the test is skipped, and fails in CI, where it must not be missing."""
+    found = shutil.which(name)
+    if not found:
+        say = pytest.fail if os.environ.get("CI") else pytest.skip
+        say(f"{name} is not on this machine: apt-get install {package}")
+    assert found
+    return found
+
+
+def decoded(user_data: str) -> str:
+    raw = base64.b64decode(user_data)
+    return (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode()
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """A unit's settings, whatever their section: name -> values."""
+    found: dict[str, list[str]] = {}
+    for line in (SOURCES / name).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_same_input_gives_the_same_bytes_in_another_process():
+    script = "import sys; from tests.unit.test_userdata import *; sys.stdout.write(render(CONFIG))"
+    for seed in ("1", "2"):
+        other = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Tokyo"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert other.stdout == render(CONFIG)
+
+
+def test_it_fits_and_is_what_was_rendered():
+    assert len(base64.b64decode(render(CONFIG))) <= userdata.LIMIT
+    assert decoded(render(CONFIG)) == cloud_config(CONFIG)
+
+
+def test_what_fits_plain_stays_readable():
+    assert userdata._fit("#cloud-config\n", {}) == b"#cloud-config\n"
+
+
+def test_too_large_says_by_how_much_and_what_is_largest():
+    noise = os.urandom(20_000).hex()
+    with pytest.raises(
+        UserDataTooLargeError, match=r"([\d,]+) more than the 16,384 .* is /b with 40,000 bytes"
+    ) as info:
+        userdata._fit(noise, {"/a": "short", "/b": noise})
+    packed = len(compress(noise.encode()))
+    assert f"{packed:,} bytes" in str(info.value)
+    assert f"{packed - userdata.LIMIT:,} more" in str(info.value)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300) | st.text(alphabet="ab\n", max_size=900).map(str.encode))
+def test_gzip_reads_back_what_the_reproducible_one_wrote(data: bytes):
+    assert gzip.decompress(compress(data)) == data
+
+
+def test_the_compressed_bytes_are_pinned():
+    # Other bytes for the same input would replace every host: change this only on purpose.
+    assert hashlib.sha256(compress(SAMPLE)).hexdigest() == PINNED
+
+
+SAMPLE = b"".join(b"%d teleport-eks\n" % (n * n) for n in range(200))
+PINNED = "a1ef904ac3d2325233f189e75411d70dbbc796ccea0733530944f8e2446ed26e"
+
+
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+def test_every_value_arrives_and_no_template_is_left(config: HostConfig):
+    document = cloud_config(config)
+    assert "{{" not in document
+    assert "{%" not in document
+    written = {entry["path"]: entry["content"] for entry in strict.load(document)["write_files"]}
+    assert written == files(config)
+
+
+def test_values_are_quoted_for_the_shell_and_for_yaml():
+    nasty = """o'b"r$(id)`id`\\ #x: {y}"""
+    config = dataclasses.replace(CONFIG, acme_email=nasty, stack=nasty)
+    env = files(config)["/etc/teleport-eks/host.env"]
+    shell = subprocess.run(
+        ["/bin/bash", "-c", 'set -a; . /dev/stdin; printf "%s" "$ACME_EMAIL"'],
+        input=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout == nasty
+    assert strict.load(files(config)["/etc/teleport.yaml"])["ssh_service"]["labels"]["stack"] == nasty
+
+
+def test_a_value_with_a_line_break_is_refused():
+    with pytest.raises(ValueError, match="ACME_EMAIL"):
+        render(dataclasses.replace(CONFIG, acme_email="a\nTELEPORT_CDN=https://elsewhere"))
+
+
+def test_scripts_get_every_variable_they_read():
+    known = set(userdata.variables(CONFIG))
+    line = files(CONFIG)["/etc/teleport-eks/host.env"].splitlines()[1:]
+    assert {entry.partition("=")[0] for entry in line} == known
+    assert all(len(shlex.split(entry)) == 1 for entry in line)
+
+
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+def test_teleport_takes_its_configuration(config: HostConfig):
+    text = files(config)["/etc/teleport.yaml"]
+    assert strict.check_config(text) == []
+    parsed = strict.load(text)
+    assert parsed["auth_service"]["cluster_name"] == config.hostname
+    addresses = {key: value for key, value in parsed["proxy_service"].items() if key.endswith("public_addr")}
+    assert addresses == {
+        "public_addr": f"{config.hostname}:3080",
+        "ssh_public_addr": f"{config.hostname}:3023",
+        "tunnel_public_addr": f"{config.hostname}:3024",
+        "kube_public_addr": f"{config.hostname}:3026",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (("auth_service:", "auth_service:\n  enabeld: yes"), "auth_service.enabeld is not known"),
+        (("  data_dir:", "  relay_server: x\n  data_dir:"), "teleport.relay_server is not known"),
+        (("  nodename:", "  nodename: x\n  nodename:"), "comes twice"),
+        (("  listen_addr: 0.0.0.0:3027\n", ""), "listen_addr is required"),
+        (("0.0.0.0:3027", "0.0.0.0:3026"), "listened on twice"),
+        (("  kube_listen_addr: 0.0.0.0:3026\n", ""), "needs kube_listen_addr"),
+        (("ssh_service:\n  enabled:", "ssh_service:\n  enabled: maybe #"), "ssh_service.enabled"),
+        (("version: v3", "version: v2"), "version must be v3"),
+    ],
+)
+def test_the_strict_check_finds(change: tuple[str, str], error: str):
+    text = files(CONFIG)["/etc/teleport.yaml"]
+    assert change[0] in text
+    assert error in "\n".join(strict.check_config(text.replace(*change, 1)))
+
+
+def test_no_github_setting_changes_the_user_data():
+    assert not [f.name for f in dataclasses.fields(HostConfig) if "github" in f.name or "secret" in f.name]
+
+
+@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge"])
+def test_shellcheck(name: str):
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run(
+        [shellcheck if shellcheck.exists() else tool("shellcheck", "shellcheck"), "-x", "-P", "SCRIPTDIR", name],
+        cwd=SOURCES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_python_script_is_for_the_python_of_al2023():
+    tree = ast.parse((SOURCES / "access").read_text(), feature_version=(3, 9))
+    imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    assert imported <= sys.stdlib_module_names
+
+
+def test_systemd_takes_the_units(tmp_path: Path):
+    analyze = tool("systemd-analyze", "systemd")
+    written = files(CONFIG)
+    for path, text in written.items():
+        here = tmp_path / path.lstrip("/")
+        here.parent.mkdir(parents=True, exist_ok=True)
+        # systemd-analyze looks whether the programs exist; here they do below tmp_path.
+        here.write_text(text.replace("ExecStart=/usr/local", f"ExecStart={tmp_path}/usr/local"))
+        here.chmod(0o755)
+    teleport = tmp_path / "usr/local/bin/teleport"
+    teleport.parent.mkdir(parents=True)
+    teleport.write_text("#!/bin/sh\n")
+    teleport.chmod(0o755)
+    units = [tmp_path / path.lstrip("/") for path in written if path.startswith("/etc/systemd/system/")]
+    for path in units:
+        path.chmod(0o644)
+    done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "teleport" in line]
+    assert (done.returncode, complaints) == (0, []), done.stderr
+
+
+def test_the_bootstrap_unit_mounts_for_the_whole_host():
+    # Any of these would give it a mount namespace, and Teleport would see an empty directory.
+    for setting in ("PrivateTmp", "ProtectHome", "ProtectSystem", "PrivateDevices", "ReadWritePaths", "PrivateMounts"):
+        assert setting not in unit("teleport-bootstrap.service")
+
+
+def test_teleport_does_not_wait_for_the_unit_that_waits_for_it():
+    assert "teleport-bootstrap" not in " ".join(unit("teleport.service")["After"])
+    assert "WantedBy" not in unit("teleport.service")
+
+
+def test_teleport_never_starts_without_the_data_volume():
+    assert unit("teleport.service")["AssertPathIsMountPoint"] == ["/var/lib/teleport"]
+
+
+def test_calendar_timers_are_read_by_systemd():
+    analyze = tool("systemd-analyze", "systemd")
+    for name in ("teleport-access.timer", "teleport-certificate.timer"):
+        for expression in unit(name)["OnCalendar"]:
+            subprocess.run([analyze, "calendar", expression], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
+    document = tmp_path / "user-data"
+    document.write_text(cloud_config(config))
+    done = subprocess.run(
+        [tool("cloud-init", "cloud-init"), "schema", "--config-file", str(document)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
