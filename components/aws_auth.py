@@ -160,7 +160,7 @@ def _parse(text: str, key: str = "mapRoles") -> _Document:
     except yaml.reader.ReaderError as e:
         before = text[: e.position]
         column = len(before) - before.rfind("\n") - 1
-        raise refusal(yaml.Mark("", e.position, before.count("\n"), column, None, None), e.reason) from e
+        raise refusal(yaml.Mark("", e.position, before.count("\n"), column, None, 0), e.reason) from e
     except Exception as e:  # PyYAML's constructors raise anything on the likes of `!!int x` or 2020-13-45
         raise RefusedError(f"{key} cannot be read: {e}; correct the map by hand first") from e
 
@@ -304,7 +304,7 @@ def status(data: Data, entry: Entry) -> str:
 def with_entry(data: Data, entry: Entry, *, adopt: bool = False) -> Data:
     """The data with the entry under ``mapRoles``; one for the same role under ``mapUsers`` is moved with ``adopt``."""
     after = {**data, "mapRoles": add(data.get("mapRoles", ""), entry, adopt=adopt)}
-    while after != data and (guide := _in_users(after, entry)):
+    while (adopt or after != data) and (guide := _in_users(after, entry)):
         if not adopt:
             raise RefusedError(f"mapUsers, line {guide[1].line}: maps {entry.role_arn}; --adopt moves it to mapRoles")
         after["mapUsers"] = _without(*guide)
@@ -347,7 +347,7 @@ def connect(kubeconfig: str) -> CoreV1Api:
 def read(api: CoreV1Api) -> dict[str, Any] | None:
     """The ConfigMap as the server sends it, whatever fields it has; None if there is none."""
     try:
-        answer = api.read_namespaced_config_map(NAME, NAMESPACE, _preload_content=False, _request_timeout=TIMEOUT)
+        answer: Any = api.read_namespaced_config_map(NAME, NAMESPACE, _preload_content=False, _request_timeout=TIMEOUT)
     except ApiException as e:
         if e.status == 404:
             return None
@@ -418,7 +418,7 @@ def _explain(error: ApiException) -> str:
         message = " ".join(str(error.reason).split())
     if error.status == 401 or (error.status == 403 and "system:anonymous" in message):
         return f"the cluster does not accept the kubeconfig's credentials: {message}"
-    if error.status == 403:
+    if error.status == 403 and "admission webhook" not in message:
         return f"denied: {message} (needed: get, create and update of {NAME}; create and patch of {BACKUP})"
     return f"the API server refused: {message}"
 

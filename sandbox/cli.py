@@ -25,6 +25,7 @@ class Engine:
     version: str
     directory: Path
     environment: dict[str, str]
+    project: Path = ROOT
 
     def up(self, stack: str, say: Callable[[str], Any]) -> tuple[list[Node], dict[str, Any], dict[str, int]]:
         """Brings the stack up; returns its resources, its outputs, and how many resources were created, same, ..."""
@@ -48,7 +49,7 @@ class Engine:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
         options = automation.LocalWorkspaceOptions(env_vars=environment)
-        return automation.create_or_select_stack(stack, work_dir=str(ROOT), opts=options)
+        return automation.create_or_select_stack(stack, work_dir=str(self.project), opts=options)
 
 
 def missing() -> list[str]:

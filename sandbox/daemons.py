@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 STOP_WITHIN = 10  # seconds, then it is killed
@@ -25,6 +26,8 @@ def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> int
             env=environment,
             start_new_session=True,  # Ctrl-C in the terminal is not for it
         )
+    while process.poll() is None and not runs(process.pid, command):
+        time.sleep(0.01)  # for an instant, a new process has no command line yet
     process.returncode = 0  # it is meant to outlive this object, which would warn about that
     return process.pid
 
@@ -50,11 +53,7 @@ def end(pid: int | None, command: Sequence[str], how: signal.Signals = signal.SI
 
 def free_ports(count: int) -> list[int]:
     """Ports below those that the system gives to outgoing connections, which could take one before it is used."""
-    ports: list[int] = []
-    for port in random.sample(range(20000, 32000), 1000):
-        if len(ports) < count and is_free(port):
-            ports.append(port)
-    return ports
+    return list(islice(filter(is_free, random.sample(range(20000, 32000), 1000)), count))
 
 
 def is_free(port: int) -> bool:

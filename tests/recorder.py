@@ -21,7 +21,7 @@ class Recorder(mocks.Mocks):
         return f"{args.name}-id", {"publicIp": "203.0.113.10", "allocationId": "eipalloc-1", **added, **args.inputs}
 
     def call(self, args: mocks.MockCallArgs) -> Any:
-        if args.token == "aws:ssm/getParameter:getParameter":
+        if args.token == "aws:ssm/getParameter:getParameter":  # noqa: S105
             return {"id": args.args["name"], "value": "ami-1", "insecureValue": "ami-1"}
         raise AssertionError(f"{args.token} is looked up, which nothing here should")
 

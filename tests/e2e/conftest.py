@@ -11,7 +11,6 @@ from moto.server import ThreadedMotoServer
 
 from sandbox.account import AWS_AUTH, Account, fill
 from sandbox.control_plane import ControlPlane
-from tests.cluster.conftest import control_plane  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
-from components.cluster import Cluster, Subnet, access_mode, choose_site, kubeconfig
+from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, kubeconfig
 from components.cluster_access import impersonation_rules, impersonators, map_role_arn
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
 from components.next_steps import next_steps
+from components.proxy import TeleportProxy, TeleportProxyArgs
 from components.settings import ConfigurationError, Settings, Team, parse
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
+from sandbox.rehearsal import plain
 from tests.recorder import record
 
 ROOT = Path(__file__).parents[2]
@@ -306,6 +308,50 @@ def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
     assert "OAuth app:" not in steps
     assert "https://github.com/organizations/Acme/settings/oauth_application_policy" in steps
     assert "tsh login --proxy=a.nip.io:3080" in steps
+
+
+# the whole
+
+
+def inputs(**config: str) -> dict[str, dict]:
+    """The inputs of every resource of a proxy, by type and name, with addresses and ids that are always the same."""
+    args = TeleportProxyArgs("dev", settings(**config), Site(CLUSTER, PUBLIC, "aws-auth"))
+    declared = record(lambda: TeleportProxy("teleport", args))
+    return {f"{resource.typ} {resource.name}": plain(resource.inputs) for resource in declared.resources}
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {name.rpartition(" ")[2] for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_the_oauth_app_changes_parameters_and_never_the_instance() -> None:
+    teams = json.dumps([PLATFORM.model_dump(by_alias=True)])
+    without = inputs(teams=teams)
+    app = inputs(teams=teams, githubClientId="Iv1.1", githubClientSecret="one")
+    assert changed(without, app) == {"teleport-teams-github-client-secret", "teleport-teams-github-connector"}
+    rotated = inputs(teams=teams, githubClientId="Iv1.1", githubClientSecret="two")
+    assert changed(app, rotated) == {"teleport-teams-github-client-secret"}
+
+
+def test_a_new_team_changes_what_it_is_granted_and_never_the_instance() -> None:
+    app = {"githubClientId": "Iv1.1", "githubClientSecret": "x"}
+    one = PLATFORM.model_dump(by_alias=True)
+    two = {**one, "team": "web", "kubernetesGroups": ["web"], "clusterRole": "edit"}
+    assert changed(inputs(**app, teams=json.dumps([one])), inputs(**app, teams=json.dumps([one, two]))) == {
+        "teleport-teams-roles-kube-acme-web",
+        "teleport-teams-github-connector",
+        "teleport-cluster-access-impersonation",
+        "teleport-acme-web",
+    }
+
+
+def test_what_is_opted_into_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warned.append(text))
+    inputs(allowAnonymousImpersonation="true")
+    assert [text.partition(":")[0] for text in warned] == ["allowAnonymousImpersonation"]
+    inputs()
+    assert len(warned) == 1
 
 
 # all components

@@ -1,4 +1,4 @@
-"""A real Kubernetes API for the tests in this folder."""
+"""A real Kubernetes API, for the tests that need one."""
 
 import os
 from collections.abc import Iterator
