@@ -1,0 +1,205 @@
+"""What the proxy's identity can do in a real cluster, tried as an attacker who has it would."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+import yaml
+from kubernetes import client as kubernetes
+from kubernetes.config import new_client_from_config
+from urllib3 import HTTPHeaderDict
+
+from components.cluster_access import GROUP, USERNAME, impersonation_rules, impersonators
+from components.settings import Team
+from components.team_access import SHARED_USER
+from sandbox.control_plane import ControlPlane
+
+TEAMS = [
+    Team(organization="acme", team="platform", kubernetesGroups=("platform",)),
+    Team(organization="acme", team="web", kubernetesGroups=("web", "oncall")),
+]
+SECRETS = ("GET", "/api/v1/namespaces/kube-system/secrets")
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CONTROLLER = "system:kube-controller-manager"
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API server, as one identity sees it."""
+
+    pool: urllib3.PoolManager
+    server: str
+
+    def status(self, method: str, path: str, body: Any = None, headers: Sequence[tuple[str, str]] = ()) -> int:
+        sent = HTTPHeaderDict([("Content-Type", "application/json"), *headers])
+        data = json.dumps(body) if body else None
+        return self.pool.request(method, self.server + path, body=data, headers=sent, retries=False).status
+
+
+def identity(plane: ControlPlane, folder: Path, user: str = "", groups: Sequence[str] = ()) -> Api:
+    """Somebody with a certificate, or with an empty ``user`` nobody in particular."""
+    (folder / "ca").write_bytes(base64.b64decode(plane.ca_data))
+    cert = key = None
+    if user:
+        config = yaml.safe_load(plane.kubeconfig_for(user, groups).read_text())["users"][0]["user"]
+        cert, key = folder / "cert", folder / "key"
+        cert.write_bytes(base64.b64decode(config["client-certificate-data"]))
+        key.write_bytes(base64.b64decode(config["client-key-data"]))
+    return Api(urllib3.PoolManager(ca_certs=str(folder / "ca"), cert_file=cert, key_file=key), plane.server)
+
+
+def acting(user: str, *groups: str, **more: str) -> list[tuple[str, str]]:
+    """The headers of an impersonation."""
+    headers = [("Impersonate-User", user), *(("Impersonate-Group", group) for group in groups)]
+    return headers + [(f"Impersonate-{name.replace('_', '-')}", value) for name, value in more.items()]
+
+
+@pytest.fixture(scope="module")
+def proxy(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return identity(control_plane, tmp_path_factory.mktemp("proxy"), USERNAME, [GROUP])
+
+
+@pytest.fixture(scope="module")
+def nobody(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    return identity(control_plane, tmp_path_factory.mktemp("nobody"))
+
+
+@pytest.fixture
+def rbac(control_plane: ControlPlane) -> Iterator[Any]:
+    api: Any = kubernetes.RbacAuthorizationV1Api(new_client_from_config(str(control_plane.kubeconfig)))
+    made: list[str] = []
+
+    def grant(name: str, subjects: list, rules: list | None = None, role: str = "") -> None:
+        if rules:
+            api.create_cluster_role({"metadata": {"name": name}, "rules": rules})
+        role_ref = {"kind": "ClusterRole", "name": role or name, "apiGroup": "rbac.authorization.k8s.io"}
+        api.create_cluster_role_binding({"metadata": {"name": name}, "roleRef": role_ref, "subjects": subjects})
+        made.append(name)
+
+    # The team's own role: whoever is the team, and nobody else, may list secrets.
+    group = {"kind": "Group", "name": "platform", "apiGroup": "rbac.authorization.k8s.io"}
+    grant("test-team", [group], [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}])
+    yield grant
+    for name in made:
+        api.delete_cluster_role_binding(name)
+    for role in api.list_cluster_role().items:
+        if role.metadata.name in made:
+            api.delete_cluster_role(role.metadata.name)
+
+
+@pytest.fixture
+def default(rbac: Any) -> None:
+    rbac("test-impersonation", impersonators(False), impersonation_rules(TEAMS, "shared"))
+
+
+USERS = [
+    CONTROLLER,
+    "system:kube-scheduler",
+    "system:apiserver",
+    "system:admin",
+    "system:node:ip-10-0-0-1",
+    "system:anonymous",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:clusterrole-aggregation-controller",
+    "system:serviceaccount:default:default",
+    "kubernetes-admin",
+    USERNAME,
+    "alice",
+    "*",
+]
+GROUPS = [
+    "system:masters",
+    "system:nodes",
+    "system:bootstrappers",
+    "system:serviceaccounts",
+    "system:serviceaccounts:kube-system",
+    "system:unauthenticated",
+    "system:monitoring",
+    "Platform",
+    "platform,system:masters",
+    "another-team",
+    GROUP,
+    "*",
+]
+IMPERSONATIONS = {
+    **{f"user {user}": acting(user, "platform") for user in USERS},
+    **{f"group {group}": acting(SHARED_USER, group) for group in GROUPS},
+    "masters beside a team": acting(SHARED_USER, "platform", "system:masters"),
+    "masters behind a team": acting(SHARED_USER, "system:masters", "platform"),
+    "a uid": acting(SHARED_USER, "platform", Uid="0"),
+    "an extra": acting(SHARED_USER, "platform", **{"Extra-scopes": "all"}),
+}
+BINDING = {
+    "metadata": {"name": "mine"},
+    "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
+    "subjects": [{"kind": "User", "name": USERNAME, "apiGroup": "rbac.authorization.k8s.io"}],
+}
+POD = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+ITSELF = {
+    "reads secrets": SECRETS,
+    "reads aws-auth": ("GET", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+    "deletes aws-auth": ("DELETE", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
+    "binds itself to cluster-admin": ("POST", f"{RBAC}/clusterrolebindings", BINDING),
+    "widens its role": ("PATCH", f"{RBAC}/clusterroles/test-impersonation", {"rules": []}),
+    "deletes its role": ("DELETE", f"{RBAC}/clusterroles/test-impersonation"),
+    "makes a service account's token": ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token", {}),
+    "lists nodes": ("GET", "/api/v1/nodes"),
+    "runs a pod": ("POST", "/api/v1/namespaces/default/pods", POD),
+    "enters a pod": ("POST", "/api/v1/namespaces/default/pods/x/exec?command=sh"),
+    "asks for a certificate": ("GET", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
+    "changes admission": ("GET", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
+}
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("headers", IMPERSONATIONS.values(), ids=IMPERSONATIONS.keys())
+def test_nobody_but_the_teams_can_be_impersonated(proxy: Api, headers: list) -> None:
+    assert proxy.status(*SECRETS, headers=headers) == 403
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("request_", ITSELF.values(), ids=ITSELF.keys())
+def test_by_itself_the_proxy_can_do_nothing(proxy: Api, request_: tuple) -> None:
+    assert proxy.status(*request_) == 403
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("headers", [acting("system:admin", "system:masters"), acting(SHARED_USER, "platform"), []])
+def test_without_credentials_nobody_is_anybody(nobody: Api, headers: list) -> None:
+    assert nobody.status(*SECRETS, headers=headers) == 403
+
+
+@pytest.mark.usefixtures("default")
+def test_what_teams_need_is_allowed(proxy: Api) -> None:
+    assert proxy.status(*SECRETS, headers=acting(SHARED_USER, "platform", "system:authenticated")) == 200
+    # Another team is itself, so without a role of its own it is told no, not that it cannot be impersonated.
+    assert proxy.status("GET", "/version", headers=acting(SHARED_USER, "web", "oncall", "system:authenticated")) == 200
+    assert proxy.status(*SECRETS, headers=acting(SHARED_USER, "web", "oncall", "system:authenticated")) == 403
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("kind", ["SelfSubjectAccessReview", "SelfSubjectRulesReview"])
+def test_what_teleport_asks_for_itself_is_allowed(proxy: Api, kind: str) -> None:
+    spec = {"namespace": "default"} if "Rules" in kind else {"resourceAttributes": {"verb": "get", "resource": "pods"}}
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+    assert proxy.status("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body) == 201
+    assert proxy.status("GET", "/api/v1/namespaces/default/pods/none") == 404  # may get it, were it there
+
+
+def test_person_lifts_the_limit_on_users_and_only_that(proxy: Api, rbac: Any) -> None:
+    rbac("test-impersonation", impersonators(False), impersonation_rules(TEAMS, "person"))
+    assert proxy.status(*SECRETS, headers=acting("alice", "platform")) == 200
+    assert proxy.status(*SECRETS, headers=acting("alice", "system:masters")) == 403
+    # This is what it costs, as the documentation says.
+    assert proxy.status(*SECRETS, headers=acting(CONTROLLER)) == 200
+
+
+def test_anonymous_impersonation_is_still_only_the_teams(nobody: Api, rbac: Any) -> None:
+    rbac("test-impersonation", impersonators(True), impersonation_rules(TEAMS, "shared"))
+    assert nobody.status(*SECRETS, headers=acting(SHARED_USER, "platform")) == 200
+    assert nobody.status(*SECRETS, headers=acting("system:admin", "system:masters")) == 403
