@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -104,7 +105,7 @@ def test_all_of_many_writers_land(api, control_plane, writers):
     put(api, {**DATA, "mapRoles": text})
 
     clients = [connect(str(control_plane.kubeconfig)) for _ in range(writers)]
-    tasks = [partial(edit, clients.pop(), partial(without_entry, entry=e)) for e in leaving]
+    tasks: list[Any] = [partial(edit, clients.pop(), partial(without_entry, entry=e)) for e in leaving]
     tasks += [partial(edit, clients.pop(), partial(with_entry, entry=e)) for e in coming]
     for n in others:
         patch = {"data": {f"other-{n}": "theirs"}}
@@ -324,7 +325,7 @@ def test_a_malformed_map_is_not_written(api, text):
 @pytest.fixture
 def user(control_plane, request):
     """Makes a kubeconfig for a user who may do so much in kube-system and no more."""
-    rbac = client.RbacAuthorizationV1Api(connect(str(control_plane.kubeconfig)).api_client)
+    rbac: Any = client.RbacAuthorizationV1Api(connect(str(control_plane.kubeconfig)).api_client)
     made = []
 
     def make(*rules):
@@ -386,7 +387,7 @@ def test_who_may_only_read_sees_what_would_be_done(api, user, capsys):
 
 def test_what_admission_refuses_is_neither_written_nor_kept(api, capsys, control_plane):
     """As on EKS, where a webhook reads the map; here it is a policy that the API server itself applies."""
-    admission = client.AdmissionregistrationV1Api(api.api_client)
+    admission: Any = client.AdmissionregistrationV1Api(api.api_client)
     name = "aws-auth-test"
     policy = {
         "metadata": {"name": name},

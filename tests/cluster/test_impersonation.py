@@ -20,8 +20,8 @@ from components.team_access import SHARED_USER
 from sandbox.control_plane import ControlPlane
 
 TEAMS = [
-    Team(organization="acme", team="platform", kubernetesGroups=("platform",)),
-    Team(organization="acme", team="web", kubernetesGroups=("web", "oncall")),
+    Team.model_validate({"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}),
+    Team.model_validate({"organization": "acme", "team": "web", "kubernetesGroups": ["web", "oncall"]}),
 ]
 SECRETS = ("GET", "/api/v1/namespaces/kube-system/secrets")
 RBAC = "/apis/rbac.authorization.k8s.io/v1"

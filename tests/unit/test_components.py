@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/demo"
 PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
 ZONE = "arn:aws:route53:::hostedzone/Z1"
-PLATFORM = Team(organization="Acme", team="platform", logins=("ec2-user",), kubernetesGroups=("platform", "oncall"))
+PLATFORM = Team.model_validate(
+    {"organization": "Acme", "team": "platform", "logins": ["ec2-user"], "kubernetesGroups": ["platform", "oncall"]}
+)
 CLUSTER = Cluster(
     name="demo",
     arn=ARN,

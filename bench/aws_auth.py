@@ -1,0 +1,122 @@
+"""Many writers of aws-auth at once, on a real API server: this project's editor beside the pipeline of the old guide.
+
+    python -m bench.aws_auth [--writers 30]
+
+What is counted: how many of the writers' entries are in the map at the end, how long that took, and what of everybody
+else's content was lost. Each writer is a process of its own, as on as many machines; much of its time is its start.
+"In one process" leaves that out.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from components.aws_auth import NAME, NAMESPACE, Entry, connect, edit, read, with_entry
+from sandbox.binaries import binaries
+from sandbox.control_plane import ControlPlane
+
+ACCOUNT = "arn:aws:iam::111122223333:role"
+ROLES = f"""\
+# the nodes: do not touch
+- rolearn: {ACCOUNT}/nodes
+  username: system:node:{{{{EC2PrivateDNSName}}}}
+  userid: AROA1234
+  groups:
+  - system:bootstrappers
+  - system:nodes
+"""
+DATA = {
+    "mapRoles": ROLES,
+    "mapUsers": "# people\n- userarn: arn:aws:iam::111122223333:user/ann\n  username: ann\n",
+    "mapAccounts": "- '012345670123'\n",
+}
+MARKS = {"comment": "# the nodes: do not touch", "userid": "userid: AROA1234", "nodes": f"{ACCOUNT}/nodes"}
+
+# As guides of 2019 have it, with one variable more: the entry is printed below the line of `mapRoles`.
+PIPELINE = r"""
+ROLE="    - rolearn: $ARN\n      username: teleport\n      groups:\n        - teleport-group"
+"$KUBECTL" -n kube-system get configmap/aws-auth -o yaml | awk "/mapRoles: \|/{print;print \"$ROLE\";next}1" > "$FILE"
+"$KUBECTL" -n kube-system patch configmap/aws-auth --patch "$(cat "$FILE")"
+"""
+
+
+Writer = Callable[[str], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writers of aws-auth at once, ours beside the old guide's pipeline.")
+    parser.add_argument("--writers", type=int, default=30)
+    writers = parser.parse_args().writers
+    kubectl = binaries("kubectl")["kubectl"]
+    with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Path(folder, "control-plane")) as plane:
+        api = connect(str(plane.kubeconfig))
+
+        def guide(arn: str) -> None:
+            variables = {"ARN": arn, "FILE": f"{folder}/{arn.rpartition('/')[2]}.yaml", "KUBECTL": str(kubectl)}
+            environment = {"PATH": os.defpath, "HOME": folder, "KUBECONFIG": str(plane.kubeconfig), **variables}
+            subprocess.run(["bash", "-c", PIPELINE], env=environment, capture_output=True, check=False)
+
+        def command(arn: str, action: str = "add") -> None:
+            options = ["--role-arn", arn, "--username", "teleport", "--group", "teleport-group"]
+            program = [sys.executable, "-m", "components.aws_auth", action, "--kubeconfig", str(plane.kubeconfig)]
+            subprocess.run([*program, *options], capture_output=True, check=False)
+
+        def call(arn: str) -> None:
+            entry = Entry(arn, "teleport", ("teleport-group",))
+            edit(connect(str(plane.kubeconfig)), partial(with_entry, entry=entry))
+
+        def data() -> dict[str, str]:
+            return (read(api) or {})["data"]
+
+        def storm(writer: Writer, count: int) -> tuple[int, float]:
+            """How many entries are there when the last writer has ended, and after how many seconds."""
+            arns = [f"{ACCOUNT}/team-{n}" for n in range(count)]
+            began = time.monotonic()
+            with ThreadPoolExecutor(count) as pool:
+                list(pool.map(writer, arns))
+            took = time.monotonic() - began
+            return len({item.get("rolearn") for item in yaml.safe_load(data()["mapRoles"])} & set(arns)), took
+
+        def reset() -> None:
+            if read(api):
+                api.delete_namespaced_config_map(NAME, NAMESPACE)
+            body: dict = {"metadata": {"name": NAME}, "data": DATA}
+            api.create_namespaced_config_map(NAMESPACE, body)  # pyright: ignore[reportArgumentType]
+
+        def lost() -> str:
+            now = data()
+            gone = [key for key in DATA if key != "mapRoles" and now.get(key) != DATA[key]]
+            return ", ".join(gone + [name for name, mark in MARKS.items() if mark not in now["mapRoles"]]) or "nothing"
+
+        print(f"{'':26}{'one writer':>12}{f'{writers} at once':>14}{'landed':>12}   lost")
+        landed = {}
+        for name, writer in (
+            ("get | awk | patch", guide),
+            ("ours, the command", command),
+            ("ours, in one process", call),
+        ):
+            reset()
+            _, alone = storm(writer, 1)
+            reset()
+            landed[writer], took = storm(writer, writers)
+            count = f"{landed[writer]} of {writers}"
+            print(f"{name:26}{alone:>10.2f} s{took:>12.2f} s{count:>12}   {lost()}", flush=True)
+        reset()
+        storm(command, writers)
+        left, took = storm(partial(command, action="remove"), writers)
+        same = "nothing: the bytes are those of before" if data() == DATA else "OTHER bytes than before"
+        print(f"{'ours, removing them again':26}{'':12}{took:>12.2f} s{f'{left} left':>12}   {same}")
+        print(f"landed, ours : get | awk | patch = {landed[command] / max(landed[guide], 1):.0f} : 1")
+
+
+if __name__ == "__main__":
+    main()
