@@ -8,9 +8,9 @@ there plus or minus our entry, else nothing is written. Removing what was added 
     python -m components.aws_auth add|remove|show --kubeconfig FILE --role-arn ARN --username U --group G
 
 ``add`` appends the entry with the comment ``# teleport-eks``. By that comment a later ``add`` knows an entry with
-other groups for an old one of ours; any other is replaced only with ``--adopt``. ``remove`` takes out an entry that
-is exactly as asked, and warns of one that is not. Neither deletes the ConfigMap or its ``mapRoles``: where ``add``
-created them, ``remove`` leaves them empty.
+other groups for an old one of ours; any other, and any in a JSON list, where no comment can be, is replaced only with
+``--adopt``. ``remove`` takes out an entry that is exactly as asked, and warns of one that is not. Neither deletes the
+ConfigMap or its ``mapRoles``: where ``add`` created them, ``remove`` leaves them empty.
 
 Before each write the map's data is kept in ``kube-system/aws-auth-before-teleport-eks``: one object, with the data
 before the last write. It stays after ``remove``, whose own write may be the one to take back:

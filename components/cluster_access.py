@@ -1,6 +1,5 @@
 """What the proxy may do in the cluster, and how the cluster learns of the proxy's role."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.rbac import v1 as rbac
 
+from components.commands import run_module
 from components.settings import Team
 from components.team_access import SHARED_USER
 
@@ -19,9 +19,6 @@ CLUSTER_ROLE = "teleport-impersonation"
 CLUSTER_ROLE_BINDING = "teleport-crb"
 GROUP = "teleport-group"
 USERNAME = "teleport"
-
-# Relative, so that the resource's inputs are the same on every machine; Pulumi.yaml puts the environment there.
-AWS_AUTH = (".venv/bin/python", "-m", "components.aws_auth")
 
 
 def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
@@ -59,16 +56,10 @@ def _rbac(kind: str, name: str) -> Any:
     return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
-def map_role_arn(role_arn: str) -> str:
-    """A role's ARN as aws-auth needs it: without path, since what a caller shows has none."""
-    prefix, _, path_and_name = role_arn.partition("/")
-    return f"{prefix}/{path_and_name.rpartition('/')[2]}"
-
-
 def aws_auth_command(verb: str, role_arn: str) -> str:
     """``components.aws_auth`` as a shell command; the kubeconfig comes by standard input, so no secret is in it."""
     options = {"--kubeconfig": "/dev/stdin", "--role-arn": role_arn, "--username": USERNAME, "--group": GROUP}
-    return shlex.join([*AWS_AUTH, verb, *(word for option in options.items() for word in option)])
+    return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
 @dataclass(frozen=True)
@@ -135,7 +126,7 @@ class ClusterAccess(pulumi.ComponentResource):
                 ),
             )
         else:
-            role_arn = pulumi.Output.from_input(args.role_arn).apply(map_role_arn)
+            role_arn = pulumi.Output.from_input(args.role_arn)
             add = role_arn.apply(lambda arn: aws_auth_command("add", arn))
             command.local.Command(
                 f"{name}-aws-auth",

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_command as command
+
+from components.commands import run_module
 
 # AWS keeps the newest image's id here; "kernel-default" follows the release's own kernel.
 AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
@@ -12,7 +15,10 @@ AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
 
 @dataclass(frozen=True)
 class ProxyHostArgs:
-    """``architecture`` is Teleport's name of it, amd64 or arm64; ``user_data`` is base64."""
+    """``architecture`` is Teleport's name of it, amd64 or arm64; ``user_data`` is base64.
+
+    ``wait_minutes``: how long to wait for the proxy to answer at ``hostname``; 0 is not at all.
+    """
 
     instance_type: str
     architecture: str
@@ -22,10 +28,19 @@ class ProxyHostArgs:
     allocation_id: pulumi.Input[str]
     volume_id: pulumi.Input[str]
     user_data: pulumi.Input[str]
+    hostname: pulumi.Input[str]
+    region: str
+    wait_minutes: int
+
+
+def ready_command(region: str, minutes: int, hostname: str, instance_id: str) -> str:
+    """``components.ready`` as a shell command."""
+    options = {"--hostname": hostname, "--instance-id": instance_id, "--region": region, "--minutes": str(minutes)}
+    return run_module("components.ready", *(word for option in options.items() for word in option))
 
 
 class ProxyHost(pulumi.ComponentResource):
-    """Owns the instance, and what ties the address and the data volume to it; neither of those."""
+    """Owns the instance, what ties the address and the volume to it (not those two), and the wait for its boot."""
 
     instance_id: pulumi.Output[str]
 
@@ -59,7 +74,7 @@ class ProxyHost(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
-        aws.ec2.VolumeAttachment(
+        attachment = aws.ec2.VolumeAttachment(
             f"{name}-data",
             device_name="/dev/sdf",
             instance_id=instance.id,
@@ -67,13 +82,24 @@ class ProxyHost(pulumi.ComponentResource):
             stop_instance_before_detaching=True,  # so that the file system is unmounted
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
-        aws.ec2.EipAssociation(
+        address = aws.ec2.EipAssociation(
             f"{name}-address",
             instance_id=instance.id,
             allocation_id=args.allocation_id,
             allow_reassociation=True,
             opts=child,
         )
+        if args.wait_minutes:
+            command.local.Command(
+                f"{name}-ready",
+                create=pulumi.Output.all(args.hostname, instance.id).apply(
+                    lambda known: ready_command(args.region, args.wait_minutes, *known)
+                ),
+                # Only a new instance boots; another number of minutes is nothing to wait for.
+                update="true",
+                triggers=[instance.id],
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[attachment, address]),
+            )
 
         self.instance_id = instance.id
         self.register_outputs({"instanceId": self.instance_id})

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-ASSUMED_BY_EC2 = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
-    ],
-}
-
 # What Session Manager's agent needs. AmazonSSMManagedInstanceCore is the better known one, but it
 # also reads every parameter of the account; this one reads none.
 SESSION_MANAGER_POLICY = "AmazonSSMManagedEC2InstanceDefaultPolicy"
+
+
+def assumed_by(service: str) -> str:
+    """The trust policy of a role that only one AWS service may assume, as JSON."""
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
 def permissions(cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None) -> dict:
@@ -85,7 +84,7 @@ class ProxyIdentity(pulumi.ComponentResource):
         super().__init__("teleport-eks:index:ProxyIdentity", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
 
-        role = aws.iam.Role(f"{name}-role", assume_role_policy=json.dumps(ASSUMED_BY_EC2), opts=child)
+        role = aws.iam.Role(f"{name}-role", assume_role_policy=assumed_by("ec2.amazonaws.com"), opts=child)
         aws.iam.RolePolicy(
             f"{name}-permissions",
             role=role.name,

@@ -75,7 +75,11 @@ class TeleportProxy(pulumi.ComponentResource):
         storage = ProxyStorage(
             f"{name}-storage",
             ProxyStorageArgs(
-                availability_zone=subnet.availability_zone, size=settings.data_volume_size, protect=settings.protect
+                partition=cluster.partition,
+                availability_zone=subnet.availability_zone,
+                size=settings.data_volume_size,
+                snapshot_days=settings.snapshot_days,
+                protect=settings.protect,
             ),
             opts=child,
         )
@@ -145,6 +149,9 @@ class TeleportProxy(pulumi.ComponentResource):
                 user_data=pulumi.Output.all(
                     hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
                 ).apply(user_data),
+                hostname=address.hostname,
+                region=cluster.region,
+                wait_minutes=settings.wait_minutes,
             ),
             # Teleport looks at the cluster when it starts, so the cluster should know it by then.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[access]),

@@ -279,6 +279,16 @@ class Settings(_Model):
     data_volume_size: int = Field(
         20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
+    snapshot_days: int = Field(
+        7, ge=0, le=365, description="How many days the volume's daily snapshots are kept; 0: none.", examples=[7]
+    )
+    wait_minutes: int = Field(
+        15,
+        ge=0,
+        le=120,
+        description="How long `pulumi up` waits for a new host to answer; 0: not at all.",
+        examples=[15],
+    )
     protect: bool = Field(True, description="Protects the address and the data volume from deletion.", examples=[True])
 
     @field_validator("admin_cidrs")

@@ -5,26 +5,34 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from components.identity import assumed_by
+
 
 @dataclass(frozen=True)
 class ProxyStorageArgs:
-    """``size`` in GiB; it can grow, and the host grows the file system with it."""
+    """``size`` in GiB: it can grow, and the host grows the file system with it. ``snapshot_days`` 0: none."""
 
+    partition: str
     availability_zone: str
     size: int
+    snapshot_days: int
     protect: bool
 
 
 class ProxyStorage(pulumi.ComponentResource):
-    """Owns the volume with Teleport's CA, the certificate, the audit log and the recordings.
+    """Owns the volume with Teleport's CA, the certificate, the audit log and the recordings, and its daily snapshots.
 
-    It outlives every instance, so a new instance is the same proxy.
+    The volume outlives every instance, so a new instance is the same proxy. The
+    snapshots outlive the volume, until they are as old as they may get.
     """
 
     volume_id: pulumi.Output[str]
 
     def __init__(self, name: str, args: ProxyStorageArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyStorage", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        # A tag of its own: by "Name", another stack's volume could be taken for this one.
+        snapshot_tag = {"teleport-eks/snapshots": f"{pulumi.get_stack()}-{name}"}
 
         volume = aws.ebs.Volume(
             f"{name}-data",
@@ -32,9 +40,36 @@ class ProxyStorage(pulumi.ComponentResource):
             size=args.size,
             type="gp3",
             encrypted=True,
-            tags={"Name": f"{name}-data"},
+            tags={"Name": f"{name}-data", **snapshot_tag},
             opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
         )
+        if args.snapshot_days:
+            role = aws.iam.Role(f"{name}-snapshots", assume_role_policy=assumed_by("dlm.amazonaws.com"), opts=child)
+            aws.iam.RolePolicyAttachment(
+                f"{name}-snapshots",
+                role=role.name,
+                policy_arn=f"arn:{args.partition}:iam::aws:policy/service-role/AWSDataLifecycleManagerServiceRole",
+                opts=child,
+            )
+            aws.dlm.LifecyclePolicy(
+                f"{name}-snapshots",
+                description="Teleport proxy data volume",
+                execution_role_arn=role.arn,
+                state="ENABLED",
+                policy_details={
+                    "resource_types": ["VOLUME"],
+                    "target_tags": snapshot_tag,
+                    "schedules": [
+                        {
+                            "name": "daily",
+                            "create_rule": {"interval": 24, "interval_unit": "HOURS", "times": "03:00"},
+                            "retain_rule": {"interval": args.snapshot_days, "interval_unit": "DAYS"},
+                            "copy_tags": True,
+                        }
+                    ],
+                },
+                opts=child,
+            )
 
         self.volume_id = volume.id
         self.register_outputs({"volumeId": self.volume_id})

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 SOURCES = Path(__file__).parent / "servers"
 PACKAGES = {
+    "actionlint": "github.com/rhysd/actionlint/cmd/actionlint",
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",

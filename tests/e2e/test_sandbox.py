@@ -18,7 +18,7 @@ from sandbox.account import Account
 from sandbox.rehearsal import ROOT
 
 MISSING = cli.missing()
-CREATED = 25  # resources that a provider makes, the provider of Kubernetes among them
+CREATED = 28  # resources that a provider makes, the provider of Kubernetes among them
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
 from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, kubeconfig
-from components.cluster_access import impersonation_rules, impersonators, map_role_arn
+from components.cluster_access import impersonation_rules, impersonators
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
@@ -133,9 +133,32 @@ def test_a_domain_gets_a_record_and_without_one_there_is_none() -> None:
 # host and storage
 
 
+def host(wait_minutes: int) -> ProxyHostArgs:
+    return ProxyHostArgs(
+        instance_type="t4g.small",
+        architecture="arm64",
+        subnet_id="subnet-2",
+        security_group_id="sg-1",
+        instance_profile="profile",
+        allocation_id="eipalloc-1",
+        volume_id="vol-1",
+        user_data="Zm9v",
+        hostname="a.nip.io",
+        region="eu-west-1",
+        wait_minutes=wait_minutes,
+    )
+
+
+def test_a_new_instance_is_waited_for_unless_that_is_turned_off() -> None:
+    command = record(lambda: ProxyHost("proxy", host(15))).only("command:local:Command")
+    assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
+    assert command["create"].endswith(" proxy-arm64-id --region eu-west-1 --minutes 15")
+    assert command["triggers"] == ["proxy-arm64-id"]
+    assert not record(lambda: ProxyHost("proxy", host(0))).has("command:local:Command")
+
+
 def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
-    args = ProxyHostArgs("t4g.small", "arm64", "subnet-2", "sg-1", "profile", "eipalloc-1", "vol-1", "Zm9v")
-    declared = record(lambda: ProxyHost("proxy", args))
+    declared = record(lambda: ProxyHost("proxy", host(0)))
     instance = declared.only("aws:ec2/instance:Instance")
     assert instance["metadataOptions"] == {
         "httpEndpoint": "enabled",
@@ -149,10 +172,26 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
     assert declared.only("aws:ec2/eipAssociation:EipAssociation")["allocationId"] == "eipalloc-1"
 
 
-def test_the_data_volume_is_encrypted() -> None:
-    declared = record(lambda: ProxyStorage("proxy", ProxyStorageArgs("eu-west-1a", 30, True)))
+def storage(snapshot_days: int) -> ProxyStorageArgs:
+    return ProxyStorageArgs("aws", "eu-west-1a", 30, snapshot_days, True)
+
+
+def test_the_data_volume_is_encrypted_and_backed_up_each_day() -> None:
+    declared = record(lambda: ProxyStorage("proxy", storage(14)))
     volume = declared.only("aws:ebs/volume:Volume")
     assert (volume["encrypted"], volume["size"], volume["availabilityZone"]) == (True, 30, "eu-west-1a")
+    policy = declared.only("aws:dlm/lifecyclePolicy:LifecyclePolicy")["policyDetails"]
+    assert policy["targetTags"].items() <= volume["tags"].items()
+    (schedule,) = policy["schedules"]
+    assert schedule["createRule"]["interval"] == 24
+    assert schedule["retainRule"]["interval"] == 14
+
+
+def test_without_days_to_keep_there_are_no_snapshots() -> None:
+    declared = record(lambda: ProxyStorage("proxy", storage(0)))
+    assert declared.only("aws:ebs/volume:Volume")
+    assert not declared.has("aws:dlm/lifecyclePolicy:LifecyclePolicy")
+    assert not declared.has("aws:iam/role:Role")
 
 
 # cluster
@@ -240,11 +279,6 @@ def test_a_person_is_any_user_but_still_only_the_teams_groups() -> None:
 def test_anonymous_is_a_subject_only_when_asked_for() -> None:
     assert [subject["name"] for subject in impersonators(False)] == ["teleport-group"]
     assert [subject["name"] for subject in impersonators(True)] == ["teleport-group", "system:anonymous"]
-
-
-def test_a_map_has_the_arn_without_path() -> None:
-    assert map_role_arn("arn:aws:iam::1:role/a/b/name") == "arn:aws:iam::1:role/name"
-    assert map_role_arn("arn:aws:iam::1:role/name") == "arn:aws:iam::1:role/name"
 
 
 # team access

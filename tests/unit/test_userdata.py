@@ -1,6 +1,6 @@
 """The user data: what is rendered, that it fits, and that each file in it is one its reader takes."""
 
-# ruff: noqa: S603  the commands here are the tests' own
+
 
 import ast
 import base64

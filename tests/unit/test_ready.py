@@ -1,0 +1,122 @@
+"""The wait for a new host: against a real TLS server, with the ways in which one can be not there yet."""
+
+import http.server
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components import ready
+from sandbox import certificates
+
+Serve = Callable[..., int]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a TLS server that answers ``body``; returns its port."""
+    certificates.issue(tmp_path, "ca", "test")
+    certificates.issue(tmp_path, "server", "test-server")
+    servers: list[http.server.HTTPServer] = []
+
+    def start(body: bytes = b"{}") -> int:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:  # type: ignore[override]
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return server.server_port
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "EVERY", 0.01)
+    monkeypatch.setattr(ready, "TELL_EVERY", 0)
+    monkeypatch.setattr(ready, "CERTIFICATE_WITHIN", 0.1)
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a stand-in for the AWS CLI on PATH that runs a line of shell."""
+
+    def install(line: str) -> None:
+        script = tmp_path / "aws"
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(stat.S_IRWXU)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return install
+
+
+def run(port: int, minutes: float = 1) -> int:
+    identity = ["--hostname", "127.0.0.1", "--instance-id", "i-1", "--region", "eu-west-1"]
+    return ready.main([*identity, "--port", str(port), "--minutes", str(minutes)])
+
+
+def test_a_proxy_with_a_good_certificate_is_ready_at_once(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    port = serve()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    assert run(port) == 0
+    assert "not trusted" not in capsys.readouterr().out
+
+
+def test_one_that_has_no_certificate_yet_is_up_and_says_so(serve: Serve, capsys: pytest.CaptureFixture) -> None:
+    assert run(serve()) == 0
+    said = capsys.readouterr().out
+    assert said.count("not trusted yet") > 2, "it waits for the certificate, and tells"
+    assert "systemctl status teleport-certificate" in said
+
+
+def test_a_proxy_that_comes_up_late_is_waited_for(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    port, look = serve(), ready.look
+    seen = iter(["Connection refused", "timed out"])
+    monkeypatch.setattr(ready, "look", lambda url: next(seen, None) or look(url))
+    assert run(port) == 0
+    assert "Connection refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("printf '[ 9.1] cloud-init: teleport-eks: step download: HTTP 404\\nnoise\\n'", "step download: HTTP 404"),
+        ("echo 'no credentials' >&2; exit 1", "its console could not be read: no credentials"),
+        ("true", "it has written nothing to its console yet"),
+    ],
+)
+def test_a_boot_that_stops_is_reported_with_the_step(
+    aws: Callable[[str], None], capsys: pytest.CaptureFixture, line: str, expected: str
+) -> None:
+    aws(line)
+    assert run(1, minutes=0.001) == 1
+    said = capsys.readouterr().err
+    assert "is not up after 0.001 minutes" in said
+    assert expected in said
+    assert "noise" not in said
+    assert "aws ssm start-session --region eu-west-1 --target i-1" in said
+
+
+def test_something_else_that_listens_there_is_not_the_proxy(serve: Serve, capsys: pytest.CaptureFixture) -> None:
+    assert run(serve(b"<html>"), minutes=0.002) == 1
+    assert "is not up" in capsys.readouterr().err
