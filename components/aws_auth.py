@@ -226,8 +226,7 @@ def _cut(document: _Document, item: _Item) -> str:
 
     dash = max(d for d in document.positions(yaml.BlockEntryToken) if d <= item.start)
     low = len(text[:dash].rstrip(" "))
-    high = len(text[:high].rstrip(" "))  # a block scalar ends in the next line, perhaps after its indentation
-    if text[high - 1] not in "\r\n":
+    if text[high - 1] not in "\r\n":  # as it is where a block scalar ends
         high += len(re.split(r"(?<=\n)|(?<=\r)(?!\n)", text[high:], maxsplit=1)[0])
     if text[high - 1] not in "\r\n":
         low = len(re.sub(r"\r?\n\Z", "", text[:low]))  # the last line has no end: what was before it had none

@@ -1,11 +1,16 @@
 """The EKS cluster as it is: looked up, never changed, and checked against what the stack asks for."""
 
+import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+import kubernetes
+import pulumi
 import pulumi_aws as aws
 import yaml
 
+from components.cluster_access import GROUP, USERNAME
 from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
 
 # A subnet that EKS may place internet-facing load balancers in carries this tag.
@@ -41,6 +46,7 @@ class Cluster:
     security_group_id: str
     endpoint_public_access: bool
     endpoint_private_access: bool
+    public_access_cidrs: tuple[str, ...]
 
     @property
     def partition(self) -> str:
@@ -57,11 +63,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the proxy goes: the cluster, the subnet it runs in, and the cluster's access mode that it uses."""
+    """Where the proxy goes: the cluster, the subnet it runs in, and the cluster's access mode that it uses.
+
+    ``entry_lost_at``: the version of aws-auth in which the proxy's entry is not, be it taken out by somebody or not
+    there yet; empty when it is there, or when nobody looked.
+    """
 
     cluster: Cluster
     subnet: Subnet
     access_mode: str
+    entry_lost_at: str = ""
 
 
 def look_up(settings: Settings, where: str) -> Site:
@@ -73,7 +84,10 @@ def look_up(settings: Settings, where: str) -> Site:
     cluster = _look_up_cluster(settings.cluster_name, where)
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id)
     subnets = [_look_up_subnet(subnet_id) for subnet_id in ids]
-    return choose_site(settings, cluster, subnets, where)
+    site = choose_site(settings, cluster, subnets, where)
+    if site.access_mode == "aws-auth" and settings.apply_to_cluster:
+        return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster)))
+    return site
 
 
 def choose_site(settings: Settings, cluster: Cluster, subnets: Sequence[Subnet], where: str) -> Site:
@@ -125,6 +139,25 @@ def access_mode(requested: str, authentication_mode: str) -> str:
     if requested == "auto":
         return possible[0]
     return requested if requested in possible else ""
+
+
+def endpoint_warning(site: Site, public_ip: str) -> str:
+    """What to change at the cluster so that the proxy, at ``public_ip``, reaches its API; empty when it does.
+
+    In the cluster's VPC the endpoint's name is private addresses, if there are
+    any. Everywhere else, and without them, the proxy takes the public endpoint.
+    """
+    cluster = site.cluster
+    if cluster.endpoint_private_access and site.subnet.vpc_id == cluster.vpc_id:
+        return ""
+    address = ipaddress.ip_address(public_ip)
+    if any(address in ipaddress.ip_network(cidr) for cidr in cluster.public_access_cidrs):
+        return ""
+    return (
+        f"the public endpoint of {cluster.name} admits only {', '.join(cluster.public_access_cidrs)}: "
+        f"add {public_ip}/32 to its publicAccessCidrs, or enable its private endpoint and put the proxy "
+        f"into {cluster.vpc_id}"
+    )
 
 
 def kubeconfig(cluster: Cluster) -> str:
@@ -187,6 +220,7 @@ def _look_up_cluster(name: str, where: str) -> Cluster:
         security_group_id=found.vpc_config.cluster_security_group_id,
         endpoint_public_access=found.vpc_config.endpoint_public_access,
         endpoint_private_access=found.vpc_config.endpoint_private_access,
+        public_access_cidrs=tuple(found.vpc_config.public_access_cidrs or ()),
     )
 
 
@@ -212,3 +246,24 @@ def _look_up_subnet(subnet_id: str) -> Subnet:
         availability_zone=found.availability_zone,
         public=found.map_public_ip_on_launch or PUBLIC_SUBNET_TAG in found.tags,
     )
+
+
+def _entry_lost_at(kubeconfig_text: str) -> str:
+    """See ``Site.entry_lost_at``. A cluster that does not answer is only warned about: a preview can do without it."""
+    configuration = kubernetes.client.Configuration()
+    configuration.retries = False
+    try:
+        client = kubernetes.config.new_client_from_config_dict(
+            yaml.safe_load(kubeconfig_text), client_configuration=configuration
+        )
+        found: Any = kubernetes.client.CoreV1Api(client).list_namespaced_config_map(
+            "kube-system", field_selector="metadata.name=aws-auth", _request_timeout=10
+        )
+    except Exception as error:
+        pulumi.log.warn(f"aws-auth could not be looked at, so whether the proxy is still in it is not known: {error}")
+        return ""
+    maps = found.items or []
+    entries = yaml.safe_load((maps[0].data or {}).get("mapRoles") or "") if maps else None
+    if any(entry.get("username") == USERNAME and GROUP in entry.get("groups", []) for entry in entries or []):
+        return ""
+    return maps[0].metadata.resource_version if maps else found.metadata.resource_version

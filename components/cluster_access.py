@@ -56,15 +56,18 @@ def _rbac(kind: str, name: str) -> Any:
     return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
-def aws_auth_command(verb: str, role_arn: str) -> str:
-    """``components.aws_auth`` as a shell command; the kubeconfig comes by standard input, so no secret is in it."""
-    options = {"--kubeconfig": "/dev/stdin", "--role-arn": role_arn, "--username": USERNAME, "--group": GROUP}
+def aws_auth_command(verb: str, role_arn: str, kubeconfig: str = "/dev/stdin") -> str:
+    """``components.aws_auth`` as a shell command. By standard input, no secret of the kubeconfig is in an argument."""
+    options = {"--kubeconfig": kubeconfig, "--role-arn": role_arn, "--username": USERNAME, "--group": GROUP}
     return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
 @dataclass(frozen=True)
 class ClusterAccessArgs:
-    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster."""
+    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster.
+
+    ``entry_lost_at``: the version of aws-auth in which the entry is missing, see ``cluster.Site``.
+    """
 
     cluster_name: str
     access_mode: str
@@ -74,6 +77,8 @@ class ClusterAccessArgs:
     teams: Sequence[Team]
     kubernetes_identity: str
     allow_anonymous_impersonation: bool
+    edit_aws_auth: bool
+    entry_lost_at: str
 
 
 class ClusterAccess(pulumi.ComponentResource):
@@ -93,7 +98,6 @@ class ClusterAccess(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("teleport-eks:index:ClusterAccess", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=k8s_provider)
 
         rbac.ClusterRole(
@@ -125,7 +129,7 @@ class ClusterAccess(pulumi.ComponentResource):
                     parent=self, delete_before_replace=True, replace_on_changes=['tags["teleport-eks/role-id"]']
                 ),
             )
-        else:
+        elif args.edit_aws_auth:
             role_arn = pulumi.Output.from_input(args.role_arn)
             add = role_arn.apply(lambda arn: aws_auth_command("add", arn))
             command.local.Command(
@@ -136,7 +140,10 @@ class ClusterAccess(pulumi.ComponentResource):
                 stdin=args.kubeconfig,
                 # Another role is another item: add it, then remove the old one.
                 triggers=[role_arn],
-                opts=child,
+                # Not read by the command: a new version here is what makes Pulumi run it again for a lost entry. With
+                # the entry there, what an earlier run left here is kept, so that it is no change.
+                environment={"ENTRY_LOST_AT": args.entry_lost_at},
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.entry_lost_at else ["environment"]),
             )
 
         self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": GROUP})

@@ -1,13 +1,25 @@
 """What the operator does after ``pulumi up``, with this stack's own names and addresses."""
 
 from components.address import callback_url, web_url
+from components.cluster_access import aws_auth_command
 from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings, as_yaml
 
 
-def next_steps(settings: Settings, stack: str, hostname: str) -> str:
+def objects_directory(stack: str) -> str:
+    """Where the cluster's objects are written to, in the project's directory, when they are not applied."""
+    return f"cluster-objects/{stack}"
+
+
+def next_steps(settings: Settings, access_mode: str, stack: str, hostname: str, role_arn: str) -> str:
     """A numbered list, one step a line or a few."""
     organizations = list(dict.fromkeys(team.organization for team in settings.teams))
     steps = []
+    if not settings.apply_to_cluster:
+        add = f"\n{aws_auth_command('add', role_arn, 'KUBECONFIG-FILE')}" if access_mode == "aws-auth" else ""
+        steps.append(
+            "From where the cluster's API can be reached, apply what was written for it:\n"
+            f"kubectl apply --recursive -f {objects_directory(stack)}{add}"
+        )
     if not settings.github_client_id:
         owner = organizations[0] if organizations else "YOUR-ORGANIZATION"
         steps.append(

@@ -7,12 +7,12 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, web_url
-from components.cluster import Site, kubeconfig
+from components.cluster import Site, endpoint_warning, kubeconfig
 from components.cluster_access import GROUP, ClusterAccess, ClusterAccessArgs
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs
 from components.network import ProxyNetwork, ProxyNetworkArgs, rules
-from components.next_steps import next_steps
+from components.next_steps import next_steps, objects_directory
 from components.settings import Settings
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import TeamAccess, TeamAccessArgs
@@ -41,7 +41,7 @@ class TeleportProxy(pulumi.ComponentResource):
         parameters_path = f"/teleport-eks/{args.stack}"
 
         for warning in settings.warnings():
-            pulumi.log.warn(warning, self)
+            self._warn(warning)
 
         address = ProxyAddress(
             f"{name}-address",
@@ -53,6 +53,7 @@ class TeleportProxy(pulumi.ComponentResource):
             ),
             opts=child,
         )
+        address.public_ip.apply(lambda ip: self._warn(endpoint_warning(args.site, ip)))
         identity = ProxyIdentity(
             f"{name}-identity",
             ProxyIdentityArgs(
@@ -83,24 +84,32 @@ class TeleportProxy(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        reach_cluster = (
-            pulumi.Output.secret(settings.kubeconfig.get_secret_value())
-            if settings.kubeconfig
+        kubeconfig_text = (
+            pulumi.Output.secret(settings.kubeconfig_text)
+            if settings.kubeconfig_text
             else pulumi.Output.from_input(kubeconfig(cluster))
+        )
+        k8s_provider = kubernetes.Provider(
+            f"{name}-cluster",
+            kubeconfig=kubeconfig_text,
+            render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
+            opts=child,
         )
         access = ClusterAccess(
             f"{name}-cluster-access",
             ClusterAccessArgs(
                 cluster_name=cluster.name,
                 access_mode=args.site.access_mode,
-                kubeconfig=reach_cluster,
+                kubeconfig=kubeconfig_text,
                 role_arn=identity.role_arn,
                 role_unique_id=identity.role_unique_id,
                 teams=settings.teams,
                 kubernetes_identity=settings.kubernetes_identity,
                 allow_anonymous_impersonation=settings.allow_anonymous_impersonation,
+                edit_aws_auth=settings.apply_to_cluster,
+                entry_lost_at=args.site.entry_lost_at,
             ),
-            k8s_provider=kubernetes.Provider(f"{name}-cluster", kubeconfig=reach_cluster, opts=child),
+            k8s_provider=k8s_provider,
             opts=child,
         )
         TeamAccess(
@@ -169,6 +178,12 @@ class TeleportProxy(pulumi.ComponentResource):
             "securityGroupId": network.security_group_id,
             "accessMode": args.site.access_mode,
             "kubernetesGroup": GROUP,
-            "nextSteps": address.hostname.apply(lambda hostname: next_steps(settings, args.stack, hostname)),
+            "nextSteps": pulumi.Output.all(address.hostname, identity.role_arn).apply(
+                lambda known: next_steps(settings, args.site.access_mode, args.stack, *known)
+            ),
         }
         self.register_outputs(self.outputs)
+
+    def _warn(self, text: str) -> None:
+        if text:
+            pulumi.log.warn(text, self)

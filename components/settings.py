@@ -276,6 +276,11 @@ class Settings(_Model):
         description="A kubeconfig (its text, or a path) to reach the cluster with. None: made from the cluster.",
         examples=["tunnel.kubeconfig"],
     )
+    apply_to_cluster: bool = Field(
+        True,
+        description="false: write the cluster's objects to cluster-objects/, for a cluster out of reach.",
+        examples=[False],
+    )
     data_volume_size: int = Field(
         20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
@@ -358,6 +363,10 @@ class Settings(_Model):
         if value in ("s3", "ha"):
             raise ValueError("is not available yet")
         return value
+
+    @property
+    def kubeconfig_text(self) -> str | None:
+        return self.kubeconfig.get_secret_value() if self.kubeconfig else None
 
     @property
     def architecture(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from pulumi.automation import OpType
 
+from components.cluster_access import aws_auth_command
 from sandbox import cli
 from sandbox.account import Account
 from sandbox.rehearsal import ROOT
@@ -44,6 +45,11 @@ def sandbox(project: Path, verb: str, *, path: str | None = None, check: bool = 
 def without_pulumi() -> str:
     folders = os.environ["PATH"].split(os.pathsep)
     return os.pathsep.join(folder for folder in folders if not Path(folder, "pulumi").exists())
+
+
+def edit(verb: str, project: Path, role_arn: str) -> str:
+    line = aws_auth_command(verb, role_arn, str(project / ".sandbox/kubeconfig"))
+    return subprocess.run(line, shell=True, cwd=project, capture_output=True, text=True, check=True).stdout  # noqa: S602
 
 
 def running(project: Path) -> list[str]:
@@ -105,6 +111,15 @@ def test_under_the_real_engine(project: Path) -> None:
     # Its role in SSM and its binding are new; the impersonation role names its group.
     assert {kind: count for kind, count in added.items() if kind != OpType.SAME} == {OpType.CREATE: 2, OpType.UPDATE: 1}
     assert stack.outputs()["instanceId"].value == instance
+
+    # Somebody takes our entry out of the map: a preview shows it, and one more up puts it back.
+    role_arn = stack.outputs()["roleArn"].value
+    assert edit("remove", project, role_arn)
+    changes = stack.preview(on_output=print).change_summary
+    assert {kind: count for kind, count in changes.items() if kind != OpType.SAME} == {OpType.UPDATE: 1}
+    stack.up(on_output=print)
+    assert "Changes: none" in sandbox(project, "up")
+    assert role_arn in edit("show", project, role_arn)
 
     refreshed = stack.refresh(on_output=print).summary.resource_changes or {}
     assert set(refreshed) == {OpType.SAME}, refreshed

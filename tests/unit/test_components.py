@@ -2,12 +2,13 @@
 
 import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
-from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, kubeconfig
+from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, endpoint_warning, kubeconfig
 from components.cluster_access import impersonation_rules, impersonators
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
@@ -23,6 +24,7 @@ from tests.recorder import record
 ROOT = Path(__file__).parents[2]
 ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/demo"
 PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
+ROLE = "arn:aws:iam::111122223333:role/proxy"
 ZONE = "arn:aws:route53:::hostedzone/Z1"
 PLATFORM = Team.model_validate(
     {"organization": "Acme", "team": "platform", "logins": ["ec2-user"], "kubernetesGroups": ["platform", "oncall"]}
@@ -37,6 +39,7 @@ CLUSTER = Cluster(
     security_group_id="sg-cluster",
     endpoint_public_access=True,
     endpoint_private_access=True,
+    public_access_cidrs=("0.0.0.0/0",),
 )
 PUBLIC = Subnet("subnet-2", "b-public", "vpc-1", "10.0.2.0/24", "eu-west-1b", public=True)
 PRIVATE = Subnet("subnet-1", "a-private", "vpc-1", "10.0.1.0/24", "eu-west-1a", public=False)
@@ -241,11 +244,34 @@ def named(vpc_id: str) -> Subnet:
     ],
 )
 def test_what_the_cluster_cannot_do_is_refused(config: dict, change: dict, subnets: list, texts: list) -> None:
-    cluster = Cluster(**{**CLUSTER.__dict__, **change})
+    cluster = replace(CLUSTER, **change)
     with pytest.raises(ConfigurationError) as refused:
         choose_site(settings(**config), cluster, subnets, "Pulumi.dev.yaml")
     for text in texts:
         assert text in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "vpc_id", "public_ip", "expected"),
+    [
+        ({}, "vpc-2", "203.0.113.10", ""),
+        ({"public_access_cidrs": ("198.51.100.0/24",)}, "vpc-1", "203.0.113.10", ""),  # the private endpoint is taken
+        ({"public_access_cidrs": ("203.0.113.0/24",)}, "vpc-2", "203.0.113.10", ""),
+        ({"public_access_cidrs": ("198.51.100.0/24",)}, "vpc-2", "203.0.113.10", "add 203.0.113.10/32"),
+        (
+            {"public_access_cidrs": ("198.51.100.0/24",), "endpoint_private_access": False},
+            "vpc-1",
+            "203.0.113.10",
+            "add 203.0.113.10/32",
+        ),
+    ],
+)
+def test_an_endpoint_that_does_not_admit_the_proxy_is_warned_about(
+    change: dict, vpc_id: str, public_ip: str, expected: str
+) -> None:
+    site = Site(replace(CLUSTER, **change), replace(PUBLIC, vpc_id=vpc_id), "access-entry")
+    warning = endpoint_warning(site, public_ip)
+    assert expected in warning if expected else not warning
 
 
 def test_access_entries_come_first_where_the_cluster_has_them() -> None:
@@ -330,7 +356,7 @@ def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None
 
 
 def test_without_an_app_the_next_steps_say_how_to_make_one() -> None:
-    steps = next_steps(settings(), "dev", "a.nip.io")
+    steps = next_steps(settings(), "aws-auth", "dev", "a.nip.io", ROLE)
     assert "callback: https://a.nip.io:3080/v1/webapi/github/callback" in steps
     assert "pulumi config set -s dev --secret teleport-eks:githubClientSecret" in steps
     assert "Add a team to Pulumi.dev.yaml" in steps
@@ -340,7 +366,7 @@ def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
     done = settings(
         githubClientId="Iv1.1", githubClientSecret="x", teams=json.dumps([PLATFORM.model_dump(by_alias=True)])
     )
-    steps = next_steps(done, "dev", "a.nip.io")
+    steps = next_steps(done, "aws-auth", "dev", "a.nip.io", ROLE)
     assert "OAuth app:" not in steps
     assert "https://github.com/organizations/Acme/settings/oauth_application_policy" in steps
     assert "tsh login --proxy=a.nip.io:3080" in steps
@@ -388,6 +414,16 @@ def test_what_is_opted_into_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> 
     assert [text.partition(":")[0] for text in warned] == ["allowAnonymousImpersonation"]
     inputs()
     assert len(warned) == 1
+
+
+def test_a_cluster_out_of_reach_gets_files_and_the_commands_to_apply_them() -> None:
+    declared = inputs(applyToCluster="false")
+    provider = declared["pulumi:providers:kubernetes teleport-cluster"]
+    assert provider["renderYamlToDirectory"] == "cluster-objects/dev"
+    assert not [name for name in declared if "aws-auth" in name]
+    steps = next_steps(settings(applyToCluster="false"), "aws-auth", "dev", "a.nip.io", ROLE)
+    assert "kubectl apply --recursive -f cluster-objects/dev" in steps
+    assert f"components.aws_auth add --kubeconfig KUBECONFIG-FILE --role-arn {ROLE}" in steps
 
 
 # all components
