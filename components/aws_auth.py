@@ -82,20 +82,25 @@ class Entry:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader, keeping the tokens and events of its one pass, which know their positions."""
+    """PyYAML's loader, keeping of its one pass the events and where the dashes and commas are."""
 
     def __init__(self, text: str) -> None:
-        self.seen_tokens: list[yaml.Token] = []
-        self.seen_events: list[yaml.Event] = []
+        self.seen: list[yaml.Event] = []
+        self.dashes: list[int] = []
+        self.commas: list[int] = []
         super().__init__(text)
 
     def get_token(self) -> Any:
-        self.seen_tokens.append(super().get_token())
-        return self.seen_tokens[-1]
+        token = super().get_token()
+        if isinstance(token, yaml.BlockEntryToken):
+            self.dashes.append(token.start_mark.index)
+        elif isinstance(token, yaml.FlowEntryToken):
+            self.commas.append(token.start_mark.index)
+        return token
 
     def get_event(self) -> Any:
-        self.seen_events.append(super().get_event())
-        return self.seen_events[-1]
+        self.seen.append(super().get_event())
+        return self.seen[-1]
 
 
 class _Item:
@@ -128,10 +133,8 @@ class _Document:
     items: list[_Item]
     end: int = 0  # where the content ends: before `...`, or before the `]` of a flow list
     flow: bool = False
-    tokens: tuple[yaml.Token, ...] = ()
-
-    def positions(self, kind: type[yaml.Token]) -> list[int]:
-        return [t.start_mark.index for t in self.tokens if isinstance(t, kind)]
+    dashes: tuple[int, ...] = ()
+    commas: tuple[int, ...] = ()
 
     def of(self, entry: Entry) -> list[_Item]:
         return [i for i in self.items if map_arn(i.arn).lower() == entry.role_arn.lower()]
@@ -142,7 +145,7 @@ def _stands_for_nothing(text: str) -> bool:
 
 
 @lru_cache(maxsize=4)  # one edit asks more than once about the same text
-def _parse(text: str, key: str = "mapRoles") -> _Document:
+def _parse(key: str, text: str) -> _Document:
     """The list's items with their positions; refuses whatever is not one list of maps."""
 
     def refusal(mark: Any, problem: str) -> RefusedError:
@@ -164,8 +167,8 @@ def _parse(text: str, key: str = "mapRoles") -> _Document:
     except Exception as e:  # PyYAML's constructors raise anything on the likes of `!!int x` or 2020-13-45
         raise RefusedError(f"{key} cannot be read: {e}; correct the map by hand first") from e
 
-    ends = [e.start_mark.index for e in loader.seen_events if isinstance(e, yaml.DocumentEndEvent) and e.explicit]
-    document = _Document(key, text, [], end=(*ends, len(text))[0], tokens=tuple(loader.seen_tokens))
+    ends = [e.start_mark.index for e in loader.seen if isinstance(e, yaml.DocumentEndEvent) and e.explicit]
+    document = _Document(key, text, [], (*ends, len(text))[0], False, tuple(loader.dashes), tuple(loader.commas))
     if root is None or (isinstance(root, yaml.ScalarNode) and not root.value and not root.style):
         return document
     if not isinstance(root, yaml.SequenceNode):
@@ -173,7 +176,7 @@ def _parse(text: str, key: str = "mapRoles") -> _Document:
     if root.flow_style:
         document.flow, document.end = True, root.end_mark.index - 1
     depth, parts = 0, []
-    for event in loader.seen_events:
+    for event in loader.seen:
         closes = isinstance(event, yaml.CollectionEndEvent)
         depth -= closes
         if depth == 1 and not closes:
@@ -202,8 +205,8 @@ def _insert(document: _Document, entry: Entry) -> str:
     mark = MARK
     if _stands_for_nothing(text):
         mark, text = f"{MARK}, in place of {json.dumps(text)}", ""
-    dashes = document.positions(yaml.BlockEntryToken)
-    indent = " " * (dashes[0] - len(text[: dashes[0]].rstrip(" "))) if dashes else ""
+    before_dash = text[: document.dashes[0]] if document.dashes else ""
+    indent = " " * (len(before_dash) - len(before_dash.rstrip(" ")))
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = [f"- rolearn: {arn} {mark}", f"  username: {user}", "  groups:" if groups else "  groups: []"]
     item = newline.join(indent + line for line in (*lines, *(f"    - {group}" for group in groups)))
@@ -215,16 +218,16 @@ def _insert(document: _Document, entry: Entry) -> str:
 def _cut(document: _Document, item: _Item) -> str:
     text, low, high = document.text, item.start, item.end
     if document.flow:
-        commas, between = document.positions(yaml.FlowEntryToken), ""
+        between = ""
         if item is not document.items[0]:
-            low = max(c for c in commas if c < item.start)
+            low = max(c for c in document.commas if c < item.start)
             between = text[low + 1 : item.start]
-        elif after := [c for c in commas if c >= item.end]:
+        elif after := [c for c in document.commas if c >= item.end]:
             high = after[0] + 1
             between = text[item.end : after[0]]
         return text[:low] + (between if between.strip() else "") + text[high:]  # a comment there is someone's
 
-    dash = max(d for d in document.positions(yaml.BlockEntryToken) if d <= item.start)
+    dash = max(d for d in document.dashes if d <= item.start)
     low = len(text[:dash].rstrip(" "))
     if text[high - 1] not in "\r\n":  # as it is where a block scalar ends
         high += len(re.split(r"(?<=\n)|(?<=\r)(?!\n)", text[high:], maxsplit=1)[0])
@@ -241,7 +244,7 @@ def _cut(document: _Document, item: _Item) -> str:
 def _proved(document: _Document, text: str, items: list[_Item], entry: Entry | None = None) -> str:
     """``text``, if it holds ``items`` and then ``entry`` and nothing else."""
     try:
-        found = _parse(text, document.key).items
+        found = _parse(document.key, text).items
     except RefusedError:
         found = []
     others, ours = (found[:-1], found[-1:]) if entry else (found, [])
@@ -260,7 +263,7 @@ def add(text: str, entry: Entry, *, adopt: bool = False) -> str:
 
     Another entry for the same role is replaced if it carries our mark, or with ``adopt``; else it is refused.
     """
-    document = _parse(text)
+    document = _parse("mapRoles", text)
     found = document.of(entry)
     if found and all(i.same(entry) for i in found):
         return text
@@ -270,15 +273,15 @@ def add(text: str, entry: Entry, *, adopt: bool = False) -> str:
     if found:
         if not adopt and MARK not in text[found[0].start : found[0].end]:
             raise RefusedError(f"mapRoles, line {lines}: {entry.role_arn} is mapped otherwise; --adopt replaces it")
-        document = _parse(_without(document, found[0]))
+        document = _parse("mapRoles", _without(document, found[0]))
     return _proved(document, _insert(document, entry), document.items, entry)
 
 
 def remove(text: str, entry: Entry) -> str:
     """``text`` without what is exactly ``entry``."""
-    document = _parse(text)
+    document = _parse("mapRoles", text)
     while ours := [i for i in document.items if i.same(entry)]:
-        document = _parse(_without(document, ours[-1]))
+        document = _parse("mapRoles", _without(document, ours[-1]))
     return document.text
 
 
@@ -287,7 +290,7 @@ def remove(text: str, entry: Entry) -> str:
 
 def _in_users(data: Data, entry: Entry) -> tuple[_Document, _Item] | None:
     try:
-        document = _parse(data.get("mapUsers", ""), "mapUsers")
+        document = _parse("mapUsers", data.get("mapUsers", ""))
     except RefusedError:
         return None  # the authenticator cannot read it either, and it is not ours to write
     return next(((document, item) for item in document.of(entry)), None)
@@ -295,7 +298,7 @@ def _in_users(data: Data, entry: Entry) -> tuple[_Document, _Item] | None:
 
 def status(data: Data, entry: Entry) -> str:
     """What the map says of the role: present, different, mapUsers (as the guide of 2019 put it) or absent."""
-    if found := _parse(data.get("mapRoles", "")).of(entry):
+    if found := _parse("mapRoles", data.get("mapRoles", "")).of(entry):
         return "present" if all(i.same(entry) for i in found) else "different"
     return "mapUsers" if _in_users(data, entry) else "absent"
 
@@ -317,7 +320,7 @@ def without_entry(data: Data, entry: Entry) -> Data:
 def oddities(data: Data) -> list[str]:
     """What in ``mapRoles`` the authenticator does not take as its authors meant; none of it is touched."""
     lines, found = {}, []
-    for item in _parse(data.get("mapRoles", "")).items:
+    for item in _parse("mapRoles", data.get("mapRoles", "")).items:
         arn, where = item.arn.lower(), f"mapRoles, line {item.line}: {item.arn}"
         if arn and arn in lines:
             found.append(f"{where} overrides line {lines[arn]}")

@@ -91,7 +91,8 @@ class TeleportProxy(pulumi.ComponentResource):
         )
         k8s_provider = kubernetes.Provider(
             f"{name}-cluster",
-            kubeconfig=kubeconfig_text,
+            # The provider takes one of the two: where to apply objects, or where to write them.
+            kubeconfig=kubeconfig_text if settings.apply_to_cluster else None,
             render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
             opts=child,
         )
