@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 RUN := .venv/bin/python
 
-.PHONY: help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
+.PHONY: docs help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -41,6 +41,9 @@ format: setup ## put the code into its format
 
 test-unit test-cluster test-boot test-e2e: test-%: setup ## one part of the tests
 	@$(RUN) -m pytest tests/$*
+
+docs: setup ## write what is derived from the settings: reference, Pulumi.yaml's keys, schema
+	@$(RUN) -m docs.generate
 
 bench: setup ## the aws-auth editor beside its peers, on the same API server
 	@$(RUN) -m bench.aws_auth

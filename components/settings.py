@@ -135,18 +135,28 @@ class _Model(BaseModel):
 class Team(_Model):
     """A GitHub team, and what its members may be in the cluster and on the host."""
 
-    organization: Annotated[str, _match(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", "must be a GitHub organization's login")]
+    organization: Annotated[
+        str, _match(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", "must be a GitHub organization's login")
+    ] = Field(description="The GitHub organization's login.")
     team: Annotated[
         str,
         _match(
             r"[a-z0-9][a-z0-9_-]*",
             "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
         ),
-    ]
-    logins: tuple[Annotated[str, _match(r"[a-z_][a-z0-9_-]{0,31}", "must be a Unix login")], ...] = ()
-    kubernetes_groups: tuple[KubernetesGroup, ...]
-    cluster_role: Annotated[str, _match(r"[A-Za-z0-9.:_-]+", "must be the name of a ClusterRole")] | None = None
-    namespaces: tuple[Annotated[str, _DNS_LABEL], ...] = ()
+    ] = Field(description="The team's slug: the last part of its address on GitHub.")
+    logins: tuple[Annotated[str, _match(r"[a-z_][a-z0-9_-]{0,31}", "must be a Unix login")], ...] = Field(
+        (), description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default."
+    )
+    kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
+        description="The Kubernetes groups that members are in; at least one."
+    )
+    cluster_role: Annotated[str, _match(r"[A-Za-z0-9.:_-]+", "must be the name of a ClusterRole")] | None = Field(
+        None, description="A ClusterRole to bind the groups to, such as `view` or `edit`. None: bind them yourself."
+    )
+    namespaces: tuple[Annotated[str, _DNS_LABEL], ...] = Field(
+        (), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
+    )
 
     @field_validator("kubernetes_groups")
     @classmethod

@@ -2,13 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from pulumi.runtime import set_all_config
 
 from components.settings import ConfigurationError, Settings, architecture, load, parse
+from docs.generate import ROOT, generated
 
 GOOD = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
 TEAM = {"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}
@@ -193,16 +194,35 @@ def test_the_architecture_follows_the_instance_type(instance_type: str, expected
     assert architecture(instance_type) == expected
 
 
-def test_the_project_file_declares_every_key_as_the_settings_have_it() -> None:
-    declared = yaml.safe_load((Path(__file__).parents[2] / "Pulumi.yaml").read_text())["config"]
-    fields = {field.alias: field for field in Settings.model_fields.values()}
-    assert list(declared) == list(fields)
-    for key, field in fields.items():
-        assert declared[key]["description"] == field.description
-        default = declared[key]["default"]
-        assert (tuple(default) if isinstance(default, list) else default) == (
-            "" if field.is_required() or field.default is None else field.default
-        )
+@pytest.mark.parametrize("name", generated())
+def test_what_is_derived_from_the_settings_is_current(name: str) -> None:
+    assert (ROOT / name).read_text() == generated()[name], "run `make docs`"
+
+
+def test_the_project_file_declares_every_key() -> None:
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    assert list(declared) == [field.alias for field in Settings.model_fields.values()]
+    assert all("default" in key for key in declared.values()), "the CLI asks for a key that has none"
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({}, True),
+        ({"teleport-eks:githubClientSecret": {"secure": "v1:x"}}, True),
+        ({"teleport-eks:protect": "maybe"}, True),  # its rule is the program's to know
+        ({"aws:profile": "x"}, True),
+        ({"teleport-eks:clusterNam": "x"}, False),
+        ({"teleport-eks:githubClientSecret": {"plain": "x"}}, False),
+        ({"teleport-eks:teams": [{"organization": "acme"}]}, False),
+        ({"teleport-eks:accessMode": ["auto"]}, False),
+    ],
+)
+def test_editors_know_a_stack_file_by_its_schema(change: dict, valid: bool) -> None:
+    schema = json.loads((ROOT / "docs/stack.schema.json").read_text())
+    stack = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
+    stack["config"] |= change
+    assert jsonschema.Draft202012Validator(schema).is_valid(stack) == valid
 
 
 def test_a_client_secret_in_plain_text_is_refused() -> None:
