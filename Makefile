@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 RUN := .venv/bin/python
 
-.PHONY: docs help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
+.PHONY: docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -41,6 +41,12 @@ format: setup ## put the code into its format
 
 test-unit test-cluster test-boot test-e2e: test-%: setup ## one part of the tests
 	@$(RUN) -m pytest tests/$*
+
+stack: setup ## write the file of a new stack: make stack CLUSTER=name REGION=eu-west-1
+	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)"
+
+fleet-preview fleet-up: fleet-%: setup ## all stacks, or STACKS="a b", PARALLEL=4 at a time, RESUME=--resume
+	@$(RUN) -m fleet $* $(STACKS) --parallel $(or $(PARALLEL),4) $(RESUME)
 
 docs: setup ## write what is derived from the settings: reference, Pulumi.yaml's keys, schema
 	@$(RUN) -m docs.generate

@@ -1,0 +1,45 @@
+"""``python -m fleet preview|up [STACK...]`` and ``python -m fleet stack CLUSTER``."""
+
+import argparse
+import json
+import sys
+
+from fleet.new_stack import write_stack
+from fleet.run import pulumi, run, stacks, table, unfinished
+from sandbox.rehearsal import ROOT
+
+LOGS = ROOT / ".fleet"
+RECORD = LOGS / "done.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m fleet")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("preview", "up"):
+        runs = verbs.add_parser(verb)
+        runs.add_argument("stacks", nargs="*", help="all that have a file, without any")
+        runs.add_argument("--parallel", type=int, default=4)
+        runs.add_argument("--resume", action="store_true", help="only those that the last `up` did not finish")
+    new = verbs.add_parser("stack")
+    new.add_argument("cluster")
+    new.add_argument("--region", required=True)
+    args = parser.parse_args()
+
+    if args.verb == "stack":
+        print(write_stack(ROOT, args.cluster, args.region))
+        return 0
+    names = args.stacks or stacks(ROOT)
+    if args.resume:
+        names = unfinished(names, RECORD)
+    if not names:
+        print("no stack to run: `make stack CLUSTER=name REGION=region` writes the file of one")
+        return 0
+    results = run(names, pulumi(ROOT, args.verb, LOGS), lambda line: print(line, flush=True), parallel=args.parallel)
+    print(f"\n{table(results)}\n\nWhat each printed is in {LOGS.name}/")
+    if args.verb == "up":
+        RECORD.write_text(json.dumps([result.stack for result in results if not result.error]))
+    return 1 if any(result.error for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

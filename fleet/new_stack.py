@@ -1,0 +1,76 @@
+"""The file of a new stack, written from what the account holds."""
+
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import jinja2
+
+from components.cluster import PUBLIC_SUBNET_TAG, access_mode
+
+
+class NotWrittenError(SystemExit):
+    """The file could not be written; the message says why."""
+
+
+def write_stack(
+    project: Path,
+    name: str,
+    region: str,
+    *,
+    client: Callable[..., Any] = boto3.client,
+    my_address: Callable[[], str] | None = None,
+) -> str:
+    """Looks the cluster up and writes ``Pulumi.<name>.yaml``, which must not be there; returns what to do next."""
+    path = project / f"Pulumi.{name}.yaml"
+    if path.exists():
+        raise NotWrittenError(f"{path.name} is there already; it is not overwritten")
+    eks, ec2 = client("eks", region_name=region), client("ec2", region_name=region)
+    try:
+        cluster = eks.describe_cluster(name=name)["cluster"]
+    except eks.exceptions.ResourceNotFoundException:
+        there_are = ", ".join(sorted(eks.list_clusters()["clusters"])) or "none"
+        raise NotWrittenError(f"there is no cluster {name} in {region}; there are: {there_are}") from None
+    network = cluster["resourcesVpcConfig"]
+    mode = cluster.get("accessConfig", {}).get("authenticationMode") or "CONFIG_MAP"
+    template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
+    path.write_text(
+        template.render(
+            name=name,
+            region=region,
+            subnet=_public_subnet(ec2, network["vpcId"]),
+            vpc=network["vpcId"],
+            authentication_mode=mode,
+            access_mode=access_mode("auto", mode),
+            public=network.get("endpointPublicAccess", True),
+            private=network.get("endpointPrivateAccess", False),
+            admitted=network.get("publicAccessCidrs") or [],
+            address=_try(my_address or _my_address),
+        )
+    )
+    return f"{path.name} is written. Read it, then:\n\n  pulumi stack init {name}\n  pulumi up -s {name}"
+
+
+def _public_subnet(ec2: Any, vpc: str) -> dict[str, str]:
+    """The one that the program will choose: the first public subnet in name order; empty without one."""
+    found = []
+    for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]:
+        tags = {tag["Key"]: tag["Value"] for tag in subnet.get("Tags", [])}
+        if subnet["MapPublicIpOnLaunch"] or PUBLIC_SUBNET_TAG in tags:
+            found.append({"name": tags.get("Name", ""), "id": subnet["SubnetId"]})
+    return min(found, key=lambda subnet: (subnet["name"], subnet["id"]), default={})
+
+
+def _my_address() -> str:
+    # AWS's own service for this; its answer is a proposal in a comment, never a setting.
+    with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=5) as answer:
+        return answer.read().decode().strip()
+
+
+def _try(address: Callable[[], str]) -> str:
+    try:
+        return address()
+    except OSError:
+        return ""

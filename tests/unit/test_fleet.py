@@ -1,0 +1,109 @@
+"""Many stacks: what runs, what is told, what a failure does; and the file of a new stack."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from components.settings import parse
+from fleet.new_stack import NotWrittenError, write_stack
+from fleet.run import Result, run, stacks, table, unfinished
+from sandbox.account import REGION, Account, fill
+
+
+def collect(names: list[str], operation: Callable[..., dict], parallel: int = 4) -> tuple[list[Result], list[str]]:
+    said: list[str] = []
+    return run(names, operation, said.append, parallel=parallel), said
+
+
+def test_one_failure_stops_no_other_and_is_told() -> None:
+    def operation(name: str, say: Callable) -> dict[str, int]:
+        if name == "b":
+            raise RuntimeError("updating failed\nerror: no such cluster")
+        say("warning: careful")
+        return {"same": 3, "create": 2, "update": 1}
+
+    results, said = collect(["a", "b", "c"], operation)
+    assert [result.stack for result in results] == ["a", "b", "c"]
+    assert [bool(result.error) for result in results] == [False, True, False]
+    assert results[0].summary() == "2 to create, 1 to update"
+    assert "a: warning: careful" in said
+    assert any(line.startswith("b: FAILED: error: no such cluster (") for line in said)
+    assert "FAILED" in table(results).splitlines()[1]
+
+
+def test_fifty_stacks_run_some_at_a_time_and_all_are_done() -> None:
+    lock, running, most = threading.Lock(), set(), []
+
+    def operation(name: str, _: Callable) -> dict[str, int]:
+        with lock:
+            running.add(name)
+            most.append(len(running))
+        time.sleep(0.01)
+        with lock:
+            running.discard(name)
+        return {}
+
+    names = [f"stack-{number}" for number in range(50)]
+    results, said = collect(names, operation, parallel=5)
+    assert [result.stack for result in results] == names
+    assert 1 < max(most) <= 5
+    assert sum("no changes" in line for line in said) == 50
+
+
+def test_a_run_is_resumed_where_it_stopped(tmp_path: Path) -> None:
+    record = tmp_path / "done.json"
+    assert unfinished(["a", "b"], record) == ["a", "b"]
+    record.write_text('["a"]')
+    assert unfinished(["a", "b"], record) == ["b"]
+
+
+def test_the_sandboxs_stack_is_not_one_of_the_fleet(tmp_path: Path) -> None:
+    for name in ("Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "Pulumi.eu.west.yaml"):
+        (tmp_path / name).touch()
+    assert stacks(tmp_path) == ["eu.west", "prod"]
+
+
+@pytest.fixture
+def account() -> Iterator[Any]:
+    with mock_aws():
+        fill(Account(""))
+        yield
+
+
+def new_stack(project: Path, name: str = "demo") -> str:
+    return write_stack(project, name, REGION, client=boto3.client, my_address=lambda: "198.51.100.4")
+
+
+@pytest.mark.usefixtures("account")
+def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path: Path) -> None:
+    assert "pulumi up -s demo" in new_stack(tmp_path)
+    text = (tmp_path / "Pulumi.demo.yaml").read_text()
+    assert "demo-public-a" in text
+    assert "[198.51.100.4/32]   # your address now" in text
+    assert "CONFIG_MAP, so its access is by aws-auth" in text
+    assert "public and private, the public one open to 0.0.0.0/0" in text
+    config = {k.removeprefix("teleport-eks:"): v for k, v in yaml.safe_load(text)["config"].items() if "teleport" in k}
+    assert config["clusterName"] == "demo"
+    parse({**config, "acmeEmail": "platform@example.com", "teams": "[]"}, "x")
+
+
+@pytest.mark.usefixtures("account")
+def test_a_stacks_file_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.demo.yaml").write_text("mine")
+    with pytest.raises(NotWrittenError, match="not overwritten"):
+        new_stack(tmp_path)
+    assert (tmp_path / "Pulumi.demo.yaml").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("account")
+def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(NotWrittenError, match="there are: demo"):
+        new_stack(tmp_path, "dmeo")
+    assert not list(tmp_path.iterdir())
