@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 RUN := .venv/bin/python
+# The libraries are large: compiled once, not in each process.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
 .DEFAULT_GOAL := help

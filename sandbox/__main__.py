@@ -69,6 +69,8 @@ def up() -> None:
 def preview() -> None:
     """Shows what ``up`` would create in an account that is made up for the moment; starts no server but moto."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    # There is no cluster here, and so no aws-auth to look at.
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("aws-auth could not be looked at"))
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
