@@ -1,6 +1,7 @@
 """The EKS cluster as it is: looked up, never changed, and checked against what the stack asks for."""
 
 import ipaddress
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -228,7 +229,7 @@ def _clusters_there_are() -> str:
     try:
         names = aws.eks.get_clusters().names
     except Exception as error:  # a help in a message, so never the message itself
-        return f"the others could not be listed ({error})"
+        return f"those that are there could not be listed ({textwrap.shorten(str(error), 100)})"
     return f"there are {', '.join(sorted(names))}" if names else "there is none in this account and region"
 
 

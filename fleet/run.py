@@ -25,7 +25,9 @@ class Result:
 
     def summary(self) -> str:
         if self.error:
-            return f"FAILED: {self.error.strip().splitlines()[-1].strip()}"
+            lines = [line.strip() for line in self.error.splitlines() if line.strip()]
+            # Pulumi's error is all that it printed; what went wrong first is what to look at.
+            return f"FAILED: {next((line for line in lines if line.startswith('error: ')), lines[-1])}"
         changed = {kind: count for kind, count in sorted(self.changes.items()) if kind != "same" and count}
         return ", ".join(f"{count} to {kind}" for kind, count in changed.items()) or "no changes"
 
@@ -73,7 +75,7 @@ def pulumi(project: Path, verb: str, logs: Path) -> Operation:
 
             def keep(line: str) -> None:
                 log.write(f"{line}\n")
-                if line.lstrip().startswith(("error:", "warning: ")):
+                if line.lstrip().startswith("error:"):
                     say(line.strip())
 
             if verb == "preview":

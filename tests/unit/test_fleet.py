@@ -25,15 +25,15 @@ def collect(names: list[str], operation: Callable[..., dict], parallel: int = 4)
 def test_one_failure_stops_no_other_and_is_told() -> None:
     def operation(name: str, say: Callable) -> dict[str, int]:
         if name == "b":
-            raise RuntimeError("updating failed\nerror: no such cluster")
-        say("warning: careful")
+            raise RuntimeError("updating failed\n  error: no such cluster\n  error: exit code 1\nstderr:\n")
+        say("error: careful")
         return {"same": 3, "create": 2, "update": 1}
 
     results, said = collect(["a", "b", "c"], operation)
     assert [result.stack for result in results] == ["a", "b", "c"]
     assert [bool(result.error) for result in results] == [False, True, False]
     assert results[0].summary() == "2 to create, 1 to update"
-    assert "a: warning: careful" in said
+    assert "a: error: careful" in said
     assert any(line.startswith("b: FAILED: error: no such cluster (") for line in said)
     assert "FAILED" in table(results).splitlines()[1]
 
