@@ -34,7 +34,13 @@ def main() -> int:
     if not names:
         print("no stack to run: `make stack CLUSTER=name REGION=region` writes the file of one")
         return 0
-    results = run(names, pulumi(ROOT, args.verb, LOGS), lambda line: print(line, flush=True), parallel=args.parallel)
+
+    def say(line: str) -> None:
+        # In one piece, since several stacks talk at once.
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    results = run(names, pulumi(ROOT, args.verb, LOGS), say, parallel=args.parallel)
     print(f"\n{table(results)}\n\nWhat each printed is in {LOGS.name}/")
     if args.verb == "up":
         RECORD.write_text(json.dumps([result.stack for result in results if not result.error]))
