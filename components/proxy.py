@@ -79,6 +79,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 partition=cluster.partition,
                 availability_zone=subnet.availability_zone,
                 size=settings.data_volume_size,
+                snapshot_id=settings.data_snapshot_id,
                 snapshot_days=settings.snapshot_days,
                 protect=settings.protect,
             ),

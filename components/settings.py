@@ -294,6 +294,11 @@ class Settings(_Model):
     data_volume_size: int = Field(
         20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
+    data_snapshot_id: Annotated[str, _match(r"snap-[0-9a-f]{8,17}", "must be a snapshot's id")] | None = Field(
+        None,
+        description="The snapshot that the data volume is restored from; another value replaces the volume.",
+        examples=["snap-0123456789abcdef0"],
+    )
     snapshot_days: int = Field(
         7, ge=0, le=365, description="How many days the volume's daily snapshots are kept; 0: none.", examples=[7]
     )

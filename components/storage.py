@@ -15,6 +15,7 @@ class ProxyStorageArgs:
     partition: str
     availability_zone: str
     size: int
+    snapshot_id: str | None
     snapshot_days: int
     protect: bool
 
@@ -38,6 +39,7 @@ class ProxyStorage(pulumi.ComponentResource):
             f"{name}-data",
             availability_zone=args.availability_zone,
             size=args.size,
+            snapshot_id=args.snapshot_id,
             type="gp3",
             encrypted=True,
             tags={"Name": f"{name}-data", **snapshot_tag},

@@ -176,13 +176,14 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
 
 
 def storage(snapshot_days: int) -> ProxyStorageArgs:
-    return ProxyStorageArgs("aws", "eu-west-1a", 30, snapshot_days, True)
+    return ProxyStorageArgs("aws", "eu-west-1a", 30, "snap-1", snapshot_days, True)
 
 
 def test_the_data_volume_is_encrypted_and_backed_up_each_day() -> None:
     declared = record(lambda: ProxyStorage("proxy", storage(14)))
     volume = declared.only("aws:ebs/volume:Volume")
     assert (volume["encrypted"], volume["size"], volume["availabilityZone"]) == (True, 30, "eu-west-1a")
+    assert volume["snapshotId"] == "snap-1"
     policy = declared.only("aws:dlm/lifecyclePolicy:LifecyclePolicy")["policyDetails"]
     assert policy["targetTags"].items() <= volume["tags"].items()
     (schedule,) = policy["schedules"]

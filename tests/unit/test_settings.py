@@ -101,6 +101,7 @@ BAD = {
     "a kubeconfig that is not there": ({"kubeconfig": "nowhere/config"}, "kubeconfig", "(secret)", "No such file"),
     "a kubeconfig that is none": ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
     "not a truth": ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
+    "not a snapshot": ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
     "a small volume": ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "greater than or equal to 10"),
     "a topology that is not there yet": ({"topology": "ha"}, "topology", "ha", "not available yet"),
 }
