@@ -1,0 +1,487 @@
+"""The policy pack: what each rule finds and what it lets through, and that our own program has nothing to find."""
+
+import base64
+import gzip
+import json
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pulumi.runtime import mocks
+from pulumi_policy import Policy, PolicyCustomTimeouts, PolicyResourceOptions, ResourceValidationArgs
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
+
+from components.cluster import Site
+from components.proxy import TeleportProxy, TeleportProxyArgs
+from policy.checks import HOSTS, RULES, STATE, UNKNOWN, Resource, secrets_in
+from sandbox.rehearsal import plain
+from tests.recorder import record
+from tests.unit.test_components import CLUSTER, PLATFORM, PUBLIC, settings
+
+ROOT = Path(__file__).parents[2]
+BY_NAME = {rule.name: rule for rule in RULES}
+
+# examples
+
+
+def rule_of(cidr: str, low: int | None, high: int | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
+    props = {"ipProtocol": protocol, "fromPort": low, "toPort": high, key: cidr}
+    return Resource("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule", "it", props)
+
+
+def old_rule(kind: str, **props: Any) -> Resource:
+    return Resource("aws:ec2/securityGroupRule:SecurityGroupRule", "it", {"type": kind, **props})
+
+
+def group(**ingress: Any) -> Resource:
+    return Resource("aws:ec2/securityGroup:SecurityGroup", "it", {"ingress": [ingress]})
+
+
+TOKEN = {"httpTokens": "required", "httpPutResponseHopLimit": 1}
+
+
+def instance(**props: Any) -> Resource:
+    return Resource("aws:ec2/instance:Instance", "it", props)
+
+
+def template(**props: Any) -> Resource:
+    return Resource("aws:ec2/launchTemplate:LaunchTemplate", "it", props)
+
+
+def volume(**props: Any) -> Resource:
+    return Resource("aws:ebs/volume:Volume", "it", props)
+
+
+def statement(**changes: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": f"{SSM}/teleport-eks/dev", **changes}
+
+
+SSM = "arn:aws:ssm:eu-west-1:111122223333:parameter"
+TRUST = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+
+
+def role_policy(**changes: Any) -> Resource:
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement(**changes)]})
+    return Resource("aws:iam/rolePolicy:RolePolicy", "it", {"policy": document})
+
+
+def managed_policy(document: Any) -> Resource:
+    return Resource("aws:iam/policy:Policy", "it", {"policy": document})
+
+
+def iam_role(trust: Any = TRUST, **props: Any) -> Resource:
+    return Resource("aws:iam/role:Role", "it", {"assumeRolePolicy": json.dumps({"Statement": trust}), **props})
+
+
+def attachment(policy: str) -> Resource:
+    arn = f"arn:aws:iam::aws:policy/{policy}"
+    return Resource("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "it", {"policyArn": arn})
+
+
+RBAC = "kubernetes:rbac.authorization.k8s.io/v1"
+
+
+def binding(subject: str, kind: str = "ClusterRoleBinding") -> Resource:
+    props = {"metadata": {"name": "crb"}, "roleRef": {"name": "edit"}, "subjects": [{"name": "ok"}, {"name": subject}]}
+    return Resource(f"{RBAC}:{kind}", "it", props)
+
+
+def cluster_role(kind: str = "ClusterRole", **changes: Any) -> Resource:
+    rule = {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"], "resourceNames": ["platform"]}
+    return Resource(f"{RBAC}:{kind}", "it", {"metadata": {"name": "cr"}, "rules": [{**rule, **changes}]})
+
+
+def manifest(*objects: Any, kind: str = "kubernetes:yaml/v2:ConfigGroup") -> Resource:
+    return Resource(kind, "it", {"yaml": yaml.safe_dump_all(objects)})
+
+
+def config_map(name: str = "aws-auth", namespace: str | None = "kube-system") -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+
+
+def core(kind: str, props: dict[str, Any]) -> Resource:
+    return Resource(f"kubernetes:core/v1:{kind}", "it", props)
+
+
+def packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+# Put together here, so that nobody who looks for leaked keys finds one in this file.
+PRIVATE_KEY = "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"
+AWS_KEY = "AKIA" + "ABCDEFGHIJKLMNOP"
+GITHUB_TOKEN = "ghp_" + "a1" * 18
+OF_CLOUD_INIT = {"write_files": [{"path": "/etc/key", "encoding": "gz+b64", "content": packed(PRIVATE_KEY)}]}
+# A mail's part: its lines say something only together.
+LINES = base64.encodebytes(gzip.compress(f"{list(range(99))} {PRIVATE_KEY}".encode(), mtime=0)).decode()
+WRAPPED = f"Content-Transfer-Encoding: base64\n\n{LINES}\n--end--"
+HARMLESS = """#cloud-config
+password: $PASSWORD
+client_secret: "{{ secret }}"
+lock_passwd: true
+password: /run/teleport/password
+api_key = read_key()
+# the client_secret is in SSM
+"""
+
+
+def parameter(kind: Any, name: str = "/teleport-eks/dev/github-client-secret", **value: str) -> Resource:
+    return Resource("aws:ssm/parameter:Parameter", "it", {"name": name, "type": kind, **value})
+
+
+def eip(protect: bool) -> Resource:
+    return Resource("aws:ec2/eip:Eip", "it", {"domain": "vpc"}, protect)
+
+
+# rule -> what it lets through, and what it does not, with a part of what it says of that
+EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
+    "closed-admin-ports": (
+        [
+            rule_of("203.0.113.7/32", 22, 22),
+            rule_of("10.0.0.0/8", 0, 65535),
+            rule_of("0.0.0.0/0", 3023, 3024),
+            rule_of("0.0.0.0/0", 0, 65535, "udp"),
+            rule_of("::/0", -1, -1, "icmpv6", "cidrIpv6"),
+            rule_of("2001:db8::/32", 22, 22, key="cidrIpv6"),
+            old_rule("egress", protocol="-1", fromPort=0, toPort=0, cidrBlocks=["0.0.0.0/0"]),
+            group(protocol="tcp", fromPort=443, toPort=443, cidrBlocks=["0.0.0.0/0"]),
+            Resource("aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule", "it", {"cidrIpv4": "0.0.0.0/0"}),
+        ],
+        [
+            (rule_of("0.0.0.0/0", 22, 22), "it: 0.0.0.0/0 reaches 22 (SSH)."),
+            (rule_of("0.0.0.0/1", 3000, 3030), "0.0.0.0/1 reaches 3022 (Teleport's SSH node), 3025"),
+            (rule_of("128.0.0.0/1", 3025, 3025, "6"), "128.0.0.0/1 reaches 3025 (Teleport's auth service)"),
+            (rule_of("0.0.0.0/0", None, None, "-1"), "22 (SSH), 3022"),
+            (rule_of("0.0.0.0/0", None, None), "22 (SSH), 3022"),
+            (rule_of("0.0.0.0/0", -1, -1), "22 (SSH), 3022"),
+            (rule_of("::/0", 22, 22, key="cidrIpv6"), "::/0 reaches 22"),
+            (rule_of("2000::/3", 22, 22, key="cidrIpv6"), "2000::/3 reaches 22"),
+            (old_rule("ingress", protocol="TCP", fromPort=22.0, toPort=22.0, cidrBlocks=["0.0.0.0/0"]), "0.0.0.0/0"),
+            (group(protocol="tcp", fromPort=0, toPort=65535, cidrBlocks=["10.0.0.0/8", "0.0.0.0/0"]), "0.0.0.0/0"),
+            (group(protocol="-1", fromPort=0, toPort=0, ipv6CidrBlocks=["::/1"]), "::/1"),
+        ],
+    ),
+    "metadata-by-token": (
+        [
+            instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 1.0}),
+            template(metadataOptions=TOKEN),
+            instance(metadataOptions={"httpEndpoint": "disabled"}),
+        ],
+        [
+            (instance(), "metadataOptions.httpTokens is not set, and should be required"),
+            (instance(metadataOptions={**TOKEN, "httpTokens": "optional"}), "httpTokens is optional"),
+            (instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 2.0}), "HopLimit is 2, and should be 1"),
+            (template(metadataOptions={"httpTokens": "required"}), "httpPutResponseHopLimit is not set"),
+        ],
+    ),
+    "encrypted-volumes": (
+        [
+            volume(encrypted=True),
+            instance(rootBlockDevice={"encrypted": True}),
+            template(blockDeviceMappings=[{"deviceName": "/dev/xvda", "ebs": {"encrypted": "true"}}]),
+        ],
+        [
+            (volume(encrypted=False), "encrypted is false, and should be true"),
+            (volume(size=20), "encrypted is not set"),
+            (instance(rootBlockDevice={"volumeSize": 16}), "rootBlockDevice.encrypted is not set"),
+            (
+                instance(rootBlockDevice={"encrypted": True}, ebsBlockDevices=[{"deviceName": "/dev/sdf"}]),
+                "ebsBlockDevices' encrypted of /dev/sdf is not set",
+            ),
+            (template(), "blockDeviceMappings is not set"),
+            (template(blockDeviceMappings=[{"deviceName": "/dev/sda", "ebs": {"volumeSize": 8}}]), "of /dev/sda"),
+        ],
+    ),
+    "named-permissions": (
+        [
+            role_policy(),
+            role_policy(Resource=[f"{SSM}/teleport-eks/dev/*", "arn:aws:route53:::change/*", "arn:aws:s3:::bucket/*"]),
+            role_policy(Effect="Deny", Action="*", Resource="*"),
+            iam_role(),
+            attachment("AmazonSSMManagedEC2InstanceDefaultPolicy"),
+            Resource("aws:s3/bucketPolicy:BucketPolicy", "it", {"policy": json.dumps({"Statement": [statement()]})}),
+        ],
+        [
+            (role_policy(Resource="*"), "policy, statement 1: Resource is *"),
+            (role_policy(Resource=[SSM, f"{SSM}/*"], Sid="Parameters"), f"statement Parameters: Resource is {SSM}/*"),
+            (role_policy(Resource="arn:aws:s3:::*"), "Resource is arn:aws:s3:::*"),
+            (role_policy(Resource="arn:*"), "Resource is arn:*"),
+            (role_policy(Action="*"), "Action is *"),
+            (role_policy(Action=["eks:DescribeCluster", "ssm:Get*"]), "Action is ssm:Get*"),
+            (role_policy(NotAction="iam:*"), "NotAction is all but iam:*"),
+            (managed_policy({"Statement": statement(Resource="*")}), "Resource is *"),
+            (iam_role(inlinePolicies=[{"policy": json.dumps({"Statement": statement(Action="s3:*")})}]), "s3:*"),
+            (iam_role({**TRUST, "Principal": {"AWS": ["*"]}}), "assumeRolePolicy, statement 1: Principal is *"),
+            (attachment("AdministratorAccess"), "attaches arn:aws:iam::aws:policy/AdministratorAccess"),
+            (iam_role(managedPolicyArns=["arn:aws:iam::aws:policy/AmazonEC2FullAccess"]), "AmazonEC2FullAccess"),
+        ],
+    ),
+    "no-anonymous-subjects": (
+        [binding("teleport-group"), binding("system:authenticated"), cluster_role()],
+        [
+            (binding("system:anonymous"), "ClusterRoleBinding crb gives the role edit to system:anonymous, whoever"),
+            (binding("system:unauthenticated", "RoleBinding"), "RoleBinding crb"),
+            (binding("system:masters", "ClusterRoleBindingPatch"), "system:masters, whom nothing"),
+            (
+                manifest(
+                    {"kind": "List", "items": [{"kind": "RoleBinding", "subjects": [{"name": "system:masters"}]}]}
+                ),
+                "RoleBinding not set gives the role not set to system:masters",
+            ),
+        ],
+    ),
+    "scoped-impersonation": (
+        [
+            cluster_role(),
+            cluster_role(resources=["groups", "users"], resourceNames=["teleport-user", "system:authenticated"]),
+            cluster_role(resources=["pods"], verbs=["*"], resourceNames=None),
+            cluster_role(apiGroups=["acme.example"], resourceNames=None),
+            cluster_role(verbs=["get"], resources=["*"], resourceNames=None),
+        ],
+        [
+            (cluster_role(resourceNames=None), "ClusterRole cr may impersonate any of groups"),
+            (cluster_role(resourceNames=[]), "any of groups"),
+            (cluster_role(resources=["users"], resourceNames=None), "any of users"),
+            (cluster_role("Role", resources=["serviceaccounts"], resourceNames=None), "Role cr may impersonate any of"),
+            (cluster_role(verbs=["*"], resources=["*"], apiGroups=["*"], resourceNames=None), "any of groups"),
+            (cluster_role(resourceNames=["platform", "system:masters"]), "may impersonate system:masters of groups"),
+            (cluster_role(resources=["users"], resourceNames=["system:kube-scheduler"]), "system:kube-scheduler"),
+        ],
+    ),
+    "aws-auth-is-not-owned": (
+        [
+            core("ConfigMap", config_map("aws-auth-before-teleport-eks")),
+            core("ConfigMap", config_map(namespace="elsewhere")),
+            core("Secret", config_map()),
+            manifest(config_map("coredns")),
+            Resource("command:local:Command", "it", {"create": "python -m components.aws_auth add"}),
+        ],
+        [
+            (core("ConfigMap", config_map()), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
+            (core("ConfigMap", config_map(namespace=None)), "owns kube-system/aws-auth"),
+            (core("ConfigMapPatch", config_map()), "kubernetes:core/v1:ConfigMapPatch owns"),
+            (core("ConfigMapList", {"items": [{"metadata": config_map()["metadata"]}]}), "ConfigMapList owns"),
+            (manifest(config_map("coredns"), config_map()), "kubernetes:yaml/v2:ConfigGroup owns"),
+            (Resource("kubernetes:yaml:ConfigGroup", "it", {"objs": [config_map()]}), "kubernetes:yaml:ConfigGroup"),
+        ],
+    ),
+    "no-secrets-in-user-data": (
+        [
+            instance(userData=HARMLESS),
+            instance(userDataBase64=packed(HARMLESS)),
+            instance(),
+            Resource("command:local:Command", "it", {"create": PRIVATE_KEY}),
+        ],
+        [
+            (instance(userData=f"#!/bin/sh\n{PRIVATE_KEY}"), "userData holds a private key in line 2"),
+            (
+                instance(userDataBase64=packed(f"export X={AWS_KEY}")),
+                "userDataBase64 holds an AWS access key in line 1",
+            ),
+            (template(userData=base64.b64encode(GITHUB_TOKEN.encode()).decode()), "a GitHub token"),
+            (instance(userData='\n  "client_secret": "c4nary",'), "a value for client_secret in line 2"),
+            (instance(userData="DB_PASSWORD=c4n,ry$"), "a value for PASSWORD"),
+            (instance(userData=json.dumps({"files": '{"password": "c4nary"}\n'})), "a value for password in line 1"),
+            (instance(userData="passwd: $6$salt$c4naryc4nary"), "a value for passwd"),
+            (instance(userData="--client-secret 'x'\nclientSecret: c4nary"), "a value for clientSecret in line 2"),
+            (instance(userDataBase64=packed(yaml.safe_dump(OF_CLOUD_INIT))), "a private key"),
+            (instance(userData=WRAPPED), "a private key"),
+        ],
+    ),
+    "secrets-are-secure-strings": (
+        [
+            parameter("SecureString", value="c4nary"),
+            parameter("String", "/teleport-eks/dev/github-connector", value='{"client_id": "Iv1.1"}'),
+            parameter("String", "/teleport-eks/dev/roles/kube-acme-secretaries", value="{}"),
+        ],
+        [
+            (
+                parameter("String", value="c4nary"),
+                "type is String, but /teleport-eks/dev/github-client-secret is called",
+            ),
+            (parameter("StringList", "/x/db-password", insecureValue="c4nary"), "/x/db-password is called a secret"),
+            (
+                parameter("String", "/teleport-eks/dev/github-connector", value='{"client_secret": "c4nary"}'),
+                "type is String, but value holds a value for client_secret",
+            ),
+        ],
+    ),
+    "protected-state": (
+        [eip(True), Resource("aws:ebs/volume:Volume", "it", {}, True), instance()],
+        [
+            (eip(False), "protect of the address is false"),
+            (volume(encrypted=True), "protect of the data volume is false"),
+        ],
+    ),
+}
+PASSING = [(name, good) for name, (all_good, _) in EXAMPLES.items() for good in all_good]
+FAILING = [(name, bad, text) for name, (_, all_bad) in EXAMPLES.items() for bad, text in all_bad]
+
+
+def test_every_rule_has_examples_of_both_kinds() -> None:
+    assert EXAMPLES.keys() == BY_NAME.keys()
+    assert all(good and bad for good, bad in EXAMPLES.values())
+
+
+@pytest.mark.parametrize(("name", "resource"), PASSING)
+def test_a_rule_lets_through(name: str, resource: Resource) -> None:
+    assert BY_NAME[name].violations(resource) == []
+
+
+@pytest.mark.parametrize(("name", "resource", "text"), FAILING)
+def test_a_rule_finds_and_says_what_to_do(name: str, resource: Resource, text: str) -> None:
+    violations = BY_NAME[name].violations(resource)
+    assert any(text in violation for violation in violations)
+    assert all(v.startswith("it: ") and v.endswith(BY_NAME[name].remedy) for v in violations)
+
+
+def test_what_looks_like_a_secret_is_not_shown() -> None:
+    shown = [v for name, bad, _ in FAILING for v in BY_NAME[name].violations(bad) if "secret" in name]
+    assert len(shown) >= 12
+    assert not [text for text in shown if "c4n" in text or AWS_KEY in text or GITHUB_TOKEN in text]
+
+
+def test_only_a_packs_configuration_lifts_the_scope_of_users_and_never_that_of_groups() -> None:
+    anybody = cluster_role(resources=["users", "groups"], resourceNames=None)
+    found = BY_NAME["scoped-impersonation"].violations(anybody, {"allowUnscopedUsers": True})
+    assert len(found) == 1
+    assert "any of groups" in found[0]
+
+
+# what is not known yet
+
+
+def with_one_unknown(value: Any, unknown: Any) -> Iterator[Any]:
+    """``value`` again and again, each time with another part of it unknown."""
+    yield unknown
+    if isinstance(value, dict):
+        yield from ({**value, key: other} for key, item in value.items() for other in with_one_unknown(item, unknown))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in with_one_unknown(item, unknown))
+
+
+@pytest.mark.parametrize(("name", "resource"), PASSING)
+def test_what_is_not_known_is_no_finding(name: str, resource: Resource) -> None:
+    for props in with_one_unknown(dict(resource.props), UNKNOWN):
+        if props is not UNKNOWN:
+            assert BY_NAME[name].violations(Resource(resource.type, "it", props, resource.protect)) == []
+
+
+# the pack, as Pulumi starts it
+
+
+@pytest.fixture(scope="module")
+def pack() -> dict[str, Any]:
+    policies: list[Policy] = runpy.run_path(str(ROOT / "policy"), run_name="pack")["policies"]
+    return {policy.name: policy for policy in policies}
+
+
+def reported(policy: Any, resource: Resource, config: dict[str, Any] | None = None) -> list[str]:
+    """What the pack's policy reports of a resource as the engine sends it."""
+    said: list[str] = []
+    opts = PolicyResourceOptions(resource.protect, [], None, [], PolicyCustomTimeouts(0, 0, 0), [])
+    props = unknown_checking_proxy(dict(resource.props))
+    args = ResourceValidationArgs(resource.type, props, f"urn:it::{resource.name}", resource.name, opts, None, config)
+    policy.validate(args, lambda message, _=None: said.append(message))
+    return said
+
+
+def test_the_pack_has_all_rules_and_hands_them_what_the_engine_sends(pack: dict[str, Any]) -> None:
+    assert pack.keys() == BY_NAME.keys()
+    for name, resource, _ in FAILING:
+        assert reported(pack[name], resource) == BY_NAME[name].violations(resource)
+    for name, resource in PASSING:
+        assert reported(pack[name], resource) == []
+
+
+def test_a_preview_with_unknown_values_ends_no_rule(pack: dict[str, Any]) -> None:
+    tried = 0
+    for name, resource, _ in FAILING:
+        for props in with_one_unknown(dict(resource.props), UNKNOWN_STRING_VALUE):
+            if isinstance(props, dict):
+                reported(pack[name], Resource(resource.type, "it", props, resource.protect))
+                tried += 1
+    assert tried > 100
+
+
+def test_what_is_known_to_be_wrong_is_found_beside_what_is_not_known(pack: dict[str, Any]) -> None:
+    half = instance(metadataOptions={"httpTokens": "optional", "httpPutResponseHopLimit": UNKNOWN_STRING_VALUE})
+    assert len(reported(pack["metadata-by-token"], half)) == 1
+
+
+def test_the_pack_passes_its_configuration_on(pack: dict[str, Any]) -> None:
+    anybody = cluster_role(resources=["users"], resourceNames=None)
+    assert reported(pack["scoped-impersonation"], anybody, {"allowUnscopedUsers": True}) == []
+    assert pack["scoped-impersonation"].config_schema.properties.keys() == {"allowUnscopedUsers"}
+
+
+def test_the_exceptions_of_the_sandbox_are_rules_that_there_are() -> None:
+    assert json.loads((ROOT / "policy" / "sandbox.json").read_text()).keys() <= BY_NAME.keys()
+
+
+# our own program
+
+
+def declared(monkeypatch: pytest.MonkeyPatch, access_mode: str, **config: str) -> list[Resource]:
+    """All that the program declares."""
+    protected: dict[tuple[str, str], bool] = {}
+    register = mocks.MockMonitor.RegisterResource
+
+    def remember(monitor: mocks.MockMonitor, request: Any) -> Any:
+        protected[request.type, request.name] = request.protect
+        return register(monitor, request)
+
+    # Mocks are not told a resource's options.
+    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", remember)
+    args = TeleportProxyArgs("dev", settings(**config), Site(CLUSTER, PUBLIC, access_mode))
+    resources = record(lambda: TeleportProxy("teleport", args)).resources
+    return [Resource(r.typ, r.name, plain(r.inputs), protected[r.typ, r.name]) for r in resources]
+
+
+@pytest.mark.parametrize("access_mode", ["access-entry", "aws-auth"])
+def test_our_own_program_has_nothing_to_find(monkeypatch: pytest.MonkeyPatch, access_mode: str) -> None:
+    resources = declared(
+        monkeypatch,
+        access_mode,
+        adminCidrs='["203.0.113.7/32"]',
+        teams=json.dumps([{**PLATFORM.model_dump(by_alias=True), "clusterRole": "edit"}]),
+        githubClientId="Iv1.1",
+        githubClientSecret="c4nary",
+    )
+    assert len(resources) > 20
+    # Each rule had something to look at.
+    types = {resource.type for resource in resources}
+    assert types >= {*STATE, HOSTS[1], "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
+    assert types >= {f"{RBAC}:ClusterRole", f"{RBAC}:ClusterRoleBinding"}
+    assert [r.props["userDataBase64"][:4] for r in resources if r.type == HOSTS[1]] == ["H4sI"]
+    assert [violation for resource in resources for rule in RULES for violation in rule.violations(resource)] == []
+
+
+def test_what_the_program_may_be_told_to_do_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = declared(
+        monkeypatch,
+        "aws-auth",
+        allowOpenAdminCidrs="true",
+        adminCidrs='["0.0.0.0/0"]',
+        allowAnonymousImpersonation="true",
+        kubernetesIdentity="person",
+        protect="false",
+    )
+    found = {rule.name for rule in RULES for resource in resources if rule.violations(resource)}
+    assert found == {"closed-admin-ports", "no-anonymous-subjects", "scoped-impersonation", "protected-state"}
+
+
+def test_a_secret_in_any_file_of_our_own_user_data_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = next(r for r in declared(monkeypatch, "aws-auth") if r.type == HOSTS[1])
+    text = gzip.decompress(base64.b64decode(host.props["userDataBase64"])).decode()
+    files = [file["content"] for file in yaml.safe_load(text)["write_files"]]
+    assert len(files) > 10
+    for content in files:
+        leaking = text.replace(json.dumps(content), json.dumps(f"{content}export CLIENT_SECRET=c4nary\n"))
+        assert leaking != text
+        assert len(secrets_in(packed(leaking))) == 1
