@@ -2,11 +2,13 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+# What the tests of the host's files need of Debian.
+DEBIAN := cloud-init curl faketime iproute2 mount openssl systemd util-linux xfsprogs
 RUN := .venv/bin/python
 # The libraries are large: compiled once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
+.PHONY: test-tools docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -30,8 +32,14 @@ preview: setup ## show what the dev stack would create, in seconds
 down: setup ## take the dev stack and the stand-ins away
 	@$(RUN) -m sandbox down
 
-test: lint ## everything that has to pass
+test: lint test-tools ## everything that has to pass
 	@$(RUN) -m pytest
+
+test-tools:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
+	  echo "setup: installing $(DEBIAN)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; \
+	fi
 
 lint: setup ## formatting, style, types
 	@.venv/bin/ruff format --check --quiet . && echo "format: ok"
@@ -41,7 +49,7 @@ lint: setup ## formatting, style, types
 format: setup ## put the code into its format
 	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet .
 
-test-unit test-cluster test-boot test-e2e: test-%: setup ## one part of the tests
+test-unit test-cluster test-boot test-e2e: test-%: setup test-tools ## one part of the tests
 	@$(RUN) -m pytest tests/$*
 
 stack: setup ## write the file of a new stack: make stack CLUSTER=name REGION=eu-west-1
