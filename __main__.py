@@ -9,8 +9,8 @@ from components.settings import load
 
 def main() -> None:
     stack = pulumi.get_stack()
-    settings = load(f"Pulumi.{stack}.yaml")
-    site = look_up(settings, f"Pulumi.{stack}.yaml")
+    settings = load(stack)
+    site = look_up(settings, stack)
 
     proxy = TeleportProxy("teleport", TeleportProxyArgs(stack, settings, site))
 

@@ -11,7 +11,7 @@ import pulumi
 import pulumi_aws as aws
 import yaml
 
-from components.cluster_access import GROUP, USERNAME
+from components.cluster_access import Names
 from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
 
 # A subnet that EKS may place internet-facing load balancers in carries this tag.
@@ -73,25 +73,25 @@ class Site:
     cluster: Cluster
     subnet: Subnet
     access_mode: str
+    names: Names
     entry_lost_at: str = ""
 
 
-def look_up(settings: Settings, where: str) -> Site:
+def look_up(settings: Settings, stack: str) -> Site:
     """Reads the cluster and its VPC's subnets from AWS.
 
-    ``where`` is the stack file's name, for the message. Raises
-    ConfigurationError when the account does not hold what the settings ask for.
+    Raises ConfigurationError when the account does not hold what the settings ask for.
     """
-    cluster = _look_up_cluster(settings.cluster_name, where)
+    cluster = _look_up_cluster(settings.cluster_name, stack)
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id)
     subnets = [_look_up_subnet(subnet_id) for subnet_id in ids]
-    site = choose_site(settings, cluster, subnets, where)
+    site = choose_site(settings, stack, cluster, subnets)
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
-        return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster)))
+        return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster), site.names))
     return site
 
 
-def choose_site(settings: Settings, cluster: Cluster, subnets: Sequence[Subnet], where: str) -> Site:
+def choose_site(settings: Settings, stack: str, cluster: Cluster, subnets: Sequence[Subnet]) -> Site:
     """Decides the subnet and the access mode, or refuses with all the reasons at once."""
     problems: list[Problem] = []
     public = sorted((s for s in subnets if s.public or s.id == settings.subnet_id), key=lambda s: (s.name, s.id))
@@ -126,8 +126,8 @@ def choose_site(settings: Settings, cluster: Cluster, subnets: Sequence[Subnet],
                 as_yaml(f"{NAMESPACE}:accessMode", "auto"),
             )
         )
-    refuse(problems, where)
-    return Site(cluster, public[0], mode)
+    refuse(problems, stack)
+    return Site(cluster, public[0], mode, Names(f"-{stack}" if settings.suffix_names else ""))
 
 
 def access_mode(requested: str, authentication_mode: str) -> str:
@@ -198,7 +198,7 @@ def kubeconfig(cluster: Cluster) -> str:
     )
 
 
-def _look_up_cluster(name: str, where: str) -> Cluster:
+def _look_up_cluster(name: str, stack: str) -> Cluster:
     try:
         found = aws.eks.get_cluster(name=name)
     except Exception as error:
@@ -206,7 +206,7 @@ def _look_up_cluster(name: str, where: str) -> Cluster:
             raise
         rule = f"there is no such cluster here; {_clusters_there_are()}"
         refuse(
-            [Problem(f"{NAMESPACE}:clusterName", name, rule, as_yaml(f"{NAMESPACE}:clusterName", "production"))], where
+            [Problem(f"{NAMESPACE}:clusterName", name, rule, as_yaml(f"{NAMESPACE}:clusterName", "production"))], stack
         )
         raise
     # A cluster from before access entries has no mode: it is the map's.
@@ -249,7 +249,7 @@ def _look_up_subnet(subnet_id: str) -> Subnet:
     )
 
 
-def _entry_lost_at(kubeconfig_text: str) -> str:
+def _entry_lost_at(kubeconfig_text: str, names: Names) -> str:
     """See ``Site.entry_lost_at``. A cluster that does not answer is only warned about: a preview can do without it."""
     configuration = kubernetes.client.Configuration()
     configuration.retries = False
@@ -265,6 +265,6 @@ def _entry_lost_at(kubeconfig_text: str) -> str:
         return ""
     maps = found.items or []
     entries = yaml.safe_load((maps[0].data or {}).get("mapRoles") or "") if maps else None
-    if any(entry.get("username") == USERNAME and GROUP in entry.get("groups", []) for entry in entries or []):
+    if any(e.get("username") == names.username and names.group in e.get("groups", []) for e in entries or []):
         return ""
     return maps[0].metadata.resource_version if maps else found.metadata.resource_version

@@ -14,11 +14,34 @@ from components.commands import run_module
 from components.settings import Team
 from components.team_access import SHARED_USER
 
-# The names of the guide of 2019, so that what people look for is there.
-CLUSTER_ROLE = "teleport-impersonation"
-CLUSTER_ROLE_BINDING = "teleport-crb"
-GROUP = "teleport-group"
-USERNAME = "teleport"
+
+@dataclass(frozen=True)
+class Names:
+    """What the proxy is called in the cluster: as in the guide of 2019, so that what people look for is there.
+
+    ``suffix`` keeps a second proxy in the same cluster apart, for example ``-blue``.
+    """
+
+    suffix: str = ""
+
+    @property
+    def cluster_role(self) -> str:
+        return f"teleport-impersonation{self.suffix}"
+
+    @property
+    def binding(self) -> str:
+        return f"teleport-crb{self.suffix}"
+
+    @property
+    def group(self) -> str:
+        return f"teleport-group{self.suffix}"
+
+    @property
+    def username(self) -> str:
+        return f"teleport{self.suffix}"
+
+    def team(self, team: Team) -> str:
+        return f"teleport-{team.organization.lower()}-{team.team}{self.suffix}"
 
 
 def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
@@ -46,9 +69,9 @@ def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list
     ]
 
 
-def impersonators(allow_anonymous: bool) -> list[Any]:
+def impersonators(group: str, allow_anonymous: bool) -> list[Any]:
     """The subjects that the impersonation role is bound to."""
-    return [_rbac("Group", GROUP), *([_rbac("User", "system:anonymous")] if allow_anonymous else [])]
+    return [_rbac("Group", group), *([_rbac("User", "system:anonymous")] if allow_anonymous else [])]
 
 
 def _rbac(kind: str, name: str) -> Any:
@@ -56,9 +79,10 @@ def _rbac(kind: str, name: str) -> Any:
     return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
-def aws_auth_command(verb: str, role_arn: str, kubeconfig: str = "/dev/stdin") -> str:
+def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "/dev/stdin") -> str:
     """``components.aws_auth`` as a shell command. By standard input, no secret of the kubeconfig is in an argument."""
-    options = {"--kubeconfig": kubeconfig, "--role-arn": role_arn, "--username": USERNAME, "--group": GROUP}
+    identity = {"--role-arn": role_arn, "--username": names.username, "--group": names.group}
+    options = {"--kubeconfig": kubeconfig, **identity}
     return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
@@ -70,6 +94,7 @@ class ClusterAccessArgs:
     """
 
     cluster_name: str
+    names: Names
     access_mode: str
     kubeconfig: pulumi.Input[str]
     role_arn: pulumi.Input[str]
@@ -102,27 +127,27 @@ class ClusterAccess(pulumi.ComponentResource):
 
         rbac.ClusterRole(
             f"{name}-impersonation",
-            metadata={"name": CLUSTER_ROLE},
+            metadata={"name": args.names.cluster_role},
             rules=impersonation_rules(args.teams, args.kubernetes_identity),
             opts=in_cluster,
         )
         rbac.ClusterRoleBinding(
             f"{name}-impersonators",
-            metadata={"name": CLUSTER_ROLE_BINDING},
-            role_ref=_rbac("ClusterRole", CLUSTER_ROLE),
-            subjects=impersonators(args.allow_anonymous_impersonation),
+            metadata={"name": args.names.binding},
+            role_ref=_rbac("ClusterRole", args.names.cluster_role),
+            subjects=impersonators(args.names.group, args.allow_anonymous_impersonation),
             opts=in_cluster,
         )
         for team in args.teams:
-            self._bind(f"teleport-{team.organization.lower()}-{team.team}", team, in_cluster)
+            self._bind(args.names.team(team), team, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
                 f"{name}-access-entry",
                 cluster_name=args.cluster_name,
                 principal_arn=args.role_arn,
-                kubernetes_groups=[GROUP],
-                user_name=USERNAME,
+                kubernetes_groups=[args.names.group],
+                user_name=args.names.username,
                 # EKS remembers the role's unique id: an entry made for an earlier role of the same name is dead.
                 tags={"teleport-eks/role-id": args.role_unique_id},
                 opts=pulumi.ResourceOptions(
@@ -131,12 +156,12 @@ class ClusterAccess(pulumi.ComponentResource):
             )
         elif args.edit_aws_auth:
             role_arn = pulumi.Output.from_input(args.role_arn)
-            add = role_arn.apply(lambda arn: aws_auth_command("add", arn))
+            add = role_arn.apply(lambda arn: aws_auth_command("add", arn, args.names))
             command.local.Command(
                 f"{name}-aws-auth",
                 create=add,
                 update=add,
-                delete=role_arn.apply(lambda arn: aws_auth_command("remove", arn)),
+                delete=role_arn.apply(lambda arn: aws_auth_command("remove", arn, args.names)),
                 stdin=args.kubeconfig,
                 # Another role is another item: add it, then remove the old one.
                 triggers=[role_arn],
@@ -146,7 +171,7 @@ class ClusterAccess(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.entry_lost_at else ["environment"]),
             )
 
-        self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": GROUP})
+        self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": args.names.group})
 
     def _bind(self, name: str, team: Team, opts: pulumi.ResourceOptions) -> None:
         """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""

@@ -1,6 +1,7 @@
 """What the operator does after ``pulumi up``, with this stack's own names and addresses."""
 
 from components.address import callback_url, web_url
+from components.cluster import Site
 from components.cluster_access import aws_auth_command
 from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings, as_yaml
 
@@ -10,15 +11,15 @@ def objects_directory(stack: str) -> str:
     return f"cluster-objects/{stack}"
 
 
-def next_steps(settings: Settings, access_mode: str, stack: str, hostname: str, role_arn: str) -> str:
+def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_arn: str) -> str:
     """A numbered list, one step a line or a few."""
     organizations = list(dict.fromkeys(team.organization for team in settings.teams))
     steps = []
     if not settings.apply_to_cluster:
-        add = f"\n{aws_auth_command('add', role_arn, 'KUBECONFIG-FILE')}" if access_mode == "aws-auth" else ""
+        add = f"\n{aws_auth_command('add', role_arn, site.names, 'KUBECONFIG-FILE')}"
         steps.append(
             "From where the cluster's API can be reached, apply what was written for it:\n"
-            f"kubectl apply --recursive -f {objects_directory(stack)}{add}"
+            f"kubectl apply --recursive -f {objects_directory(stack)}{add if site.access_mode == 'aws-auth' else ''}"
         )
     if not settings.github_client_id:
         owner = organizations[0] if organizations else "YOUR-ORGANIZATION"

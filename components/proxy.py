@@ -8,7 +8,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, web_url
 from components.cluster import Site, endpoint_warning, kubeconfig
-from components.cluster_access import GROUP, ClusterAccess, ClusterAccessArgs
+from components.cluster_access import ClusterAccess, ClusterAccessArgs
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs
 from components.network import ProxyNetwork, ProxyNetworkArgs, rules
@@ -101,6 +101,7 @@ class TeleportProxy(pulumi.ComponentResource):
             f"{name}-cluster-access",
             ClusterAccessArgs(
                 cluster_name=cluster.name,
+                names=args.site.names,
                 access_mode=args.site.access_mode,
                 kubeconfig=kubeconfig_text,
                 role_arn=identity.role_arn,
@@ -179,9 +180,9 @@ class TeleportProxy(pulumi.ComponentResource):
             "roleArn": identity.role_arn,
             "securityGroupId": network.security_group_id,
             "accessMode": args.site.access_mode,
-            "kubernetesGroup": GROUP,
+            "kubernetesGroup": args.site.names.group,
             "nextSteps": pulumi.Output.all(address.hostname, identity.role_arn).apply(
-                lambda known: next_steps(settings, args.site.access_mode, args.stack, *known)
+                lambda known: next_steps(settings, args.site, args.stack, *known)
             ),
         }
         self.register_outputs(self.outputs)

@@ -51,12 +51,12 @@ class Problem:
         return f"  {self.key}\n    value: {self.value}\n    rule:  {self.rule}\n    write: {write}"
 
 
-def refuse(problems: list[Problem], where: str) -> None:
+def refuse(problems: list[Problem], stack: str) -> None:
     """Raises one ConfigurationError with all ``problems``, if there are any."""
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         listed = "\n\n".join(str(problem) for problem in problems)
-        raise ConfigurationError(f"{count} in {where}. Nothing was created or changed.\n\n{listed}\n")
+        raise ConfigurationError(f"{count} in Pulumi.{stack}.yaml. Nothing was created or changed.\n\n{listed}\n")
 
 
 def as_yaml(key: str, value: Any) -> str:
@@ -291,6 +291,11 @@ class Settings(_Model):
         description="false: write the cluster's objects to cluster-objects/, for a cluster out of reach.",
         examples=[False],
     )
+    suffix_names: bool = Field(
+        False,
+        description="Ends the names in the cluster with the stack's, for a second proxy in one cluster.",
+        examples=[True],
+    )
     data_volume_size: int = Field(
         20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
@@ -420,25 +425,24 @@ def architecture(instance_type: str) -> str:
     return "arm64" if "g" in match[1] else "amd64"
 
 
-def load(where: str) -> Settings:
-    """The settings of the stack that runs, from the file ``where``. Raises ConfigurationError."""
+def load(stack: str) -> Settings:
+    """The settings of the stack that runs. Raises ConfigurationError."""
     # pulumi.Config cannot list its keys, and a key that nobody knows is an error here.
     prefix = f"{NAMESPACE}:"
     config = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-    settings = parse(config, where)
+    settings = parse(config, stack)
     if settings.github_client_secret and not is_config_secret(f"{prefix}githubClientSecret"):
-        rule = f"is in plain text in {where}: set it anew as a secret, and make another one at GitHub"
+        rule = f"is in plain text in Pulumi.{stack}.yaml: set it anew as a secret, and make another one at GitHub"
         write = f"pulumi config set --secret {prefix}githubClientSecret"
-        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, write)], where)
+        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, write)], stack)
     return settings
 
 
-def parse(config: Mapping[str, str], where: str) -> Settings:
+def parse(config: Mapping[str, str], stack: str) -> Settings:
     """Checks a stack's configuration.
 
     ``config`` maps keys without the namespace to what Pulumi hands to the program:
     text, and JSON text for lists. An empty text is a key that is not set.
-    ``where`` is the file's name, for the message.
 
     Raises ConfigurationError with every problem in one message.
     """
@@ -446,7 +450,7 @@ def parse(config: Mapping[str, str], where: str) -> Settings:
     try:
         return Settings.model_validate(given)
     except pydantic.ValidationError as error:
-        refuse([_problem(details) for details in error.errors()], where)
+        refuse([_problem(details) for details in error.errors()], stack)
         raise
 
 

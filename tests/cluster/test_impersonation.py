@@ -14,7 +14,7 @@ from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 from urllib3 import HTTPHeaderDict
 
-from components.cluster_access import GROUP, USERNAME, impersonation_rules, impersonators
+from components.cluster_access import Names, impersonation_rules, impersonators
 from components.settings import Team
 from components.team_access import SHARED_USER
 from sandbox.control_plane import ControlPlane
@@ -23,6 +23,7 @@ TEAMS = [
     Team.model_validate({"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}),
     Team.model_validate({"organization": "acme", "team": "web", "kubernetesGroups": ["web", "oncall"]}),
 ]
+NAMES = Names()
 SECRETS = ("GET", "/api/v1/namespaces/kube-system/secrets")
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CONTROLLER = "system:kube-controller-manager"
@@ -61,7 +62,7 @@ def acting(user: str, *groups: str, **more: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def proxy(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Api:
-    return identity(control_plane, tmp_path_factory.mktemp("proxy"), USERNAME, [GROUP])
+    return identity(control_plane, tmp_path_factory.mktemp("proxy"), NAMES.username, [NAMES.group])
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def rbac(control_plane: ControlPlane) -> Iterator[Any]:
 
 @pytest.fixture
 def default(rbac: Any) -> None:
-    rbac("test-impersonation", impersonators(False), impersonation_rules(TEAMS, "shared"))
+    rbac("test-impersonation", impersonators(NAMES.group, False), impersonation_rules(TEAMS, "shared"))
 
 
 USERS = [
@@ -108,7 +109,7 @@ USERS = [
     "system:serviceaccount:kube-system:clusterrole-aggregation-controller",
     "system:serviceaccount:default:default",
     "kubernetes-admin",
-    USERNAME,
+    NAMES.username,
     "alice",
     "*",
 ]
@@ -123,7 +124,7 @@ GROUPS = [
     "Platform",
     "platform,system:masters",
     "another-team",
-    GROUP,
+    NAMES.group,
     "*",
 ]
 IMPERSONATIONS = {
@@ -137,7 +138,7 @@ IMPERSONATIONS = {
 BINDING = {
     "metadata": {"name": "mine"},
     "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
-    "subjects": [{"kind": "User", "name": USERNAME, "apiGroup": "rbac.authorization.k8s.io"}],
+    "subjects": [{"kind": "User", "name": NAMES.username, "apiGroup": "rbac.authorization.k8s.io"}],
 }
 POD = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "x", "image": "x"}]}}
 ITSELF = {
@@ -192,7 +193,7 @@ def test_what_teleport_asks_for_itself_is_allowed(proxy: Api, kind: str) -> None
 
 
 def test_person_lifts_the_limit_on_users_and_only_that(proxy: Api, rbac: Any) -> None:
-    rbac("test-impersonation", impersonators(False), impersonation_rules(TEAMS, "person"))
+    rbac("test-impersonation", impersonators(NAMES.group, False), impersonation_rules(TEAMS, "person"))
     assert proxy.status(*SECRETS, headers=acting("alice", "platform")) == 200
     assert proxy.status(*SECRETS, headers=acting("alice", "system:masters")) == 403
     # This is what it costs, as the documentation says.
@@ -200,6 +201,6 @@ def test_person_lifts_the_limit_on_users_and_only_that(proxy: Api, rbac: Any) ->
 
 
 def test_anonymous_impersonation_is_still_only_the_teams(nobody: Api, rbac: Any) -> None:
-    rbac("test-impersonation", impersonators(True), impersonation_rules(TEAMS, "shared"))
+    rbac("test-impersonation", impersonators(NAMES.group, True), impersonation_rules(TEAMS, "shared"))
     assert nobody.status(*SECRETS, headers=acting(SHARED_USER, "platform")) == 200
     assert nobody.status(*SECRETS, headers=acting("system:admin", "system:masters")) == 403

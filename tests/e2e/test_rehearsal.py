@@ -218,6 +218,13 @@ def test_without_a_public_subnet_all_that_was_looked_at_is_named(rehearse: Rehea
     assert set(made(account).values()) == {0}
 
 
+def test_a_second_proxy_in_a_cluster_has_names_of_its_own(rehearse: Rehearse, core: Any) -> None:
+    outputs = rehearse(suffixNames=True).outputs
+    assert outputs["kubernetesGroup"] == "teleport-group-dev"
+    entry = yaml.safe_load(core.read_namespaced_config_map("aws-auth", "kube-system").data["mapRoles"])[-1]
+    assert (entry["username"], entry["groups"]) == ("teleport-dev", ["teleport-group-dev"])
+
+
 def test_a_name_of_ones_own_gets_a_record(rehearse: Rehearse, account: Account) -> None:
     outputs = rehearse(domainName="teleport.example.com", hostedZone="example.com").outputs
     assert outputs["tshLogin"] == "tsh login --proxy=teleport.example.com:3080"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from pulumi.automation import OpType
 
-from components.cluster_access import aws_auth_command
+from components.cluster_access import Names, aws_auth_command
 from sandbox import cli
 from sandbox.account import Account
 from sandbox.rehearsal import ROOT
@@ -48,7 +48,7 @@ def without_pulumi() -> str:
 
 
 def edit(verb: str, project: Path, role_arn: str) -> str:
-    line = aws_auth_command(verb, role_arn, str(project / ".sandbox/kubeconfig"))
+    line = aws_auth_command(verb, role_arn, Names(), str(project / ".sandbox/kubeconfig"))
     return subprocess.run(line, shell=True, cwd=project, capture_output=True, text=True, check=True).stdout  # noqa: S602
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
 from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, endpoint_warning, kubeconfig
-from components.cluster_access import impersonation_rules, impersonators
+from components.cluster_access import Names, impersonation_rules, impersonators
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
@@ -45,8 +45,11 @@ PUBLIC = Subnet("subnet-2", "b-public", "vpc-1", "10.0.2.0/24", "eu-west-1b", pu
 PRIVATE = Subnet("subnet-1", "a-private", "vpc-1", "10.0.1.0/24", "eu-west-1a", public=False)
 
 
+SITE = Site(CLUSTER, PUBLIC, "aws-auth", Names())
+
+
 def settings(**config: str) -> Settings:
-    return parse({"clusterName": "demo", "acmeEmail": "platform@example.com", **config}, "Pulumi.dev.yaml")
+    return parse({"clusterName": "demo", "acmeEmail": "platform@example.com", **config}, "dev")
 
 
 # identity
@@ -203,11 +206,11 @@ def test_without_days_to_keep_there_are_no_snapshots() -> None:
 
 def test_the_first_public_subnet_by_name_is_chosen() -> None:
     other = Subnet("subnet-0", "c-public", "vpc-1", "10.0.3.0/24", "eu-west-1c", public=True)
-    assert choose_site(settings(), CLUSTER, [other, PRIVATE, PUBLIC], "x").subnet is PUBLIC
+    assert choose_site(settings(), "dev", CLUSTER, [other, PRIVATE, PUBLIC]).subnet is PUBLIC
 
 
 def test_a_subnet_that_is_named_is_taken_as_it_is() -> None:
-    assert choose_site(settings(subnetId="subnet-11111111"), CLUSTER, [named("vpc-2")], "x").subnet.vpc_id == "vpc-2"
+    assert choose_site(settings(subnetId="subnet-11111111"), "dev", CLUSTER, [named("vpc-2")]).subnet.vpc_id == "vpc-2"
 
 
 def named(vpc_id: str) -> Subnet:
@@ -247,7 +250,7 @@ def named(vpc_id: str) -> Subnet:
 def test_what_the_cluster_cannot_do_is_refused(config: dict, change: dict, subnets: list, texts: list) -> None:
     cluster = replace(CLUSTER, **change)
     with pytest.raises(ConfigurationError) as refused:
-        choose_site(settings(**config), cluster, subnets, "Pulumi.dev.yaml")
+        choose_site(settings(**config), "dev", cluster, subnets)
     for text in texts:
         assert text in str(refused.value)
 
@@ -270,7 +273,7 @@ def test_what_the_cluster_cannot_do_is_refused(config: dict, change: dict, subne
 def test_an_endpoint_that_does_not_admit_the_proxy_is_warned_about(
     change: dict, vpc_id: str, public_ip: str, expected: str
 ) -> None:
-    site = Site(replace(CLUSTER, **change), replace(PUBLIC, vpc_id=vpc_id), "access-entry")
+    site = Site(replace(CLUSTER, **change), replace(PUBLIC, vpc_id=vpc_id), "access-entry", Names())
     warning = endpoint_warning(site, public_ip)
     assert expected in warning if expected else not warning
 
@@ -304,8 +307,11 @@ def test_a_person_is_any_user_but_still_only_the_teams_groups() -> None:
 
 
 def test_anonymous_is_a_subject_only_when_asked_for() -> None:
-    assert [subject["name"] for subject in impersonators(False)] == ["teleport-group"]
-    assert [subject["name"] for subject in impersonators(True)] == ["teleport-group", "system:anonymous"]
+    assert [subject["name"] for subject in impersonators("teleport-group", False)] == ["teleport-group"]
+    assert [subject["name"] for subject in impersonators("teleport-group", True)] == [
+        "teleport-group",
+        "system:anonymous",
+    ]
 
 
 # team access
@@ -357,7 +363,7 @@ def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None
 
 
 def test_without_an_app_the_next_steps_say_how_to_make_one() -> None:
-    steps = next_steps(settings(), "aws-auth", "dev", "a.nip.io", ROLE)
+    steps = next_steps(settings(), SITE, "dev", "a.nip.io", ROLE)
     assert "callback: https://a.nip.io:3080/v1/webapi/github/callback" in steps
     assert "pulumi config set -s dev --secret teleport-eks:githubClientSecret" in steps
     assert "Add a team to Pulumi.dev.yaml" in steps
@@ -367,7 +373,7 @@ def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
     done = settings(
         githubClientId="Iv1.1", githubClientSecret="x", teams=json.dumps([PLATFORM.model_dump(by_alias=True)])
     )
-    steps = next_steps(done, "aws-auth", "dev", "a.nip.io", ROLE)
+    steps = next_steps(done, SITE, "dev", "a.nip.io", ROLE)
     assert "OAuth app:" not in steps
     assert "https://github.com/organizations/Acme/settings/oauth_application_policy" in steps
     assert "tsh login --proxy=a.nip.io:3080" in steps
@@ -378,7 +384,7 @@ def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
 
 def inputs(**config: str) -> dict[str, dict]:
     """The inputs of every resource of a proxy, by type and name, with addresses and ids that are always the same."""
-    args = TeleportProxyArgs("dev", settings(**config), Site(CLUSTER, PUBLIC, "aws-auth"))
+    args = TeleportProxyArgs("dev", settings(**config), SITE)
     declared = record(lambda: TeleportProxy("teleport", args))
     return {f"{resource.typ} {resource.name}": plain(resource.inputs) for resource in declared.resources}
 
@@ -422,7 +428,7 @@ def test_a_cluster_out_of_reach_gets_files_and_the_commands_to_apply_them() -> N
     provider = declared["pulumi:providers:kubernetes teleport-cluster"]
     assert provider["renderYamlToDirectory"] == "cluster-objects/dev"
     assert not [name for name in declared if "aws-auth" in name]
-    steps = next_steps(settings(applyToCluster="false"), "aws-auth", "dev", "a.nip.io", ROLE)
+    steps = next_steps(settings(applyToCluster="false"), SITE, "dev", "a.nip.io", ROLE)
     assert "kubectl apply --recursive -f cluster-objects/dev" in steps
     assert f"components.aws_auth add --kubeconfig KUBECONFIG-FILE --role-arn {ROLE}" in steps
 

@@ -15,6 +15,7 @@ from pulumi_policy import Policy, PolicyCustomTimeouts, PolicyResourceOptions, R
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from components.cluster import Site
+from components.cluster_access import Names
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from policy.checks import HOSTS, RULES, STATE, UNKNOWN, Resource, secrets_in
 from sandbox.rehearsal import plain
@@ -438,7 +439,7 @@ def declared(monkeypatch: pytest.MonkeyPatch, access_mode: str, **config: str) -
 
     # Mocks are not told a resource's options.
     monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", remember)
-    args = TeleportProxyArgs("dev", settings(**config), Site(CLUSTER, PUBLIC, access_mode))
+    args = TeleportProxyArgs("dev", settings(**config), Site(CLUSTER, PUBLIC, access_mode, Names()))
     resources = record(lambda: TeleportProxy("teleport", args)).resources
     return [Resource(r.typ, r.name, plain(r.inputs), protected[r.typ, r.name]) for r in resources]
 

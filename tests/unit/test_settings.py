@@ -20,7 +20,7 @@ def message(**config: object) -> str:
     given = {**GOOD, **config}
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if v is not None}
     with pytest.raises(ConfigurationError) as refused:
-        parse(text, "Pulumi.dev.yaml")
+        parse(text, "dev")
     return str(refused.value)
 
 
@@ -147,7 +147,7 @@ def test_what_a_message_tells_to_write_is_accepted() -> None:
     fixed |= {"domainName": "teleport.example.com"}
     del fixed["topology"]
     assert len(fixed) > 8
-    parse(fixed, "Pulumi.dev.yaml")
+    parse(fixed, "dev")
 
 
 @pytest.mark.parametrize("key", ["githubClientSecret", "githubClientSecre", "kubeconfig"])
@@ -230,8 +230,8 @@ def test_a_client_secret_in_plain_text_is_refused() -> None:
     config = {**GOOD, "githubClientId": "Iv1.1", "githubClientSecret": "hunter2"}
     named = {f"teleport-eks:{key}": value for key, value in config.items()}
     set_all_config(named, ["teleport-eks:githubClientSecret"])
-    assert load("Pulumi.dev.yaml").github_client_secret
+    assert load("dev").github_client_secret
     set_all_config(named, [])
     with pytest.raises(ConfigurationError, match="is in plain text") as refused:
-        load("Pulumi.dev.yaml")
+        load("dev")
     assert "hunter2" not in str(refused.value)

@@ -1,7 +1,5 @@
 """The user data: what is rendered, that it fits, and that each file in it is one its reader takes."""
 
-
-
 import ast
 import base64
 import dataclasses
