@@ -33,7 +33,8 @@ down: setup ## take the dev stack and the stand-ins away
 	@$(RUN) -m sandbox down
 
 test: lint test-tools ## everything that has to pass
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e
+	@$(RUN) -m pytest tests/boot -n 2
 
 test-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
@@ -45,6 +46,9 @@ lint: setup ## formatting, style, types
 	@.venv/bin/ruff format --check --quiet . && echo "format: ok"
 	@.venv/bin/ruff check --quiet . && echo "style: ok"
 	@.venv/bin/pyright --warnings
+	@.venv/bin/shellcheck ci/preview && echo "shell: ok"
+	@$$($(RUN) -m sandbox.binaries actionlint) -shellcheck .venv/bin/shellcheck -pyflakes= && echo "workflows: ok"
+	@.venv/bin/zizmor --offline --quiet --pedantic . && echo "security of the workflows: ok"
 
 format: setup ## put the code into its format
 	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet .

@@ -1,0 +1,360 @@
+"""The two roles of the workflows, and exactly what they may do.
+
+The lists are what the program calls: of a bring-up, a refresh, a change, a replacement and a destroy under the Pulumi
+engine, each call to the emulated account was written down. Below ``# not emulated`` is what the AWS provider calls
+beside that, by its source: waiting, tags, and what the emulator does not have. A test holds the lists against what a
+rehearsal calls, so that a new kind of resource is noticed.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+
+ISSUER = "https://token.actions.githubusercontent.com"
+CLAIMS = "token.actions.githubusercontent.com"
+# owner/name, or owner@id/name@id: what a token says depends on the repository's age.
+REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
+
+# What the components' resources are called, which Pulumi adds a random end to: the proxy's name is "teleport".
+NAMED = "teleport-*"
+HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
+INSTANCE_PROFILE = "teleport-identity-profile-*"
+ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
+
+# What a refresh reads and IAM does not limit to a resource.
+DESCRIBE = (
+    "ec2:DescribeAddresses",
+    "ec2:DescribeImages",
+    "ec2:DescribeInstanceAttribute",
+    "ec2:DescribeInstances",
+    "ec2:DescribeSecurityGroupRules",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVolumes",
+    "ec2:DescribeVpcs",
+    "eks:ListClusters",
+    "ssm:DescribeParameters",
+    # not emulated
+    "ec2:DescribeAddressesAttribute",
+    "ec2:DescribeInstanceCreditSpecifications",
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeTags",
+    "ec2:DescribeVolumesModifications",
+)
+
+RULES = (
+    "ec2:AuthorizeSecurityGroupEgress",
+    "ec2:AuthorizeSecurityGroupIngress",
+    "ec2:RevokeSecurityGroupEgress",
+    "ec2:RevokeSecurityGroupIngress",
+    # not emulated
+    "ec2:ModifySecurityGroupRules",
+)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One stack: where it is, and which of the things there are its own."""
+
+    partition: str
+    account_id: str
+    region: str
+    stack: str
+    cluster: str
+    zone_id: str | None = None
+    domain_name: str | None = None
+    state_bucket: str | None = None
+    secrets_key_arn: str | None = None
+
+    def arn(self, service: str, resource: str) -> str:
+        region = "" if service == "iam" else self.region
+        return f"arn:{self.partition}:{service}:{region}:{self.account_id}:{resource}"
+
+    @property
+    def parameters(self) -> str:
+        return self.arn("ssm", f"parameter/teleport-eks/{self.stack}/*")
+
+    @property
+    def zone(self) -> str:
+        return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
+
+    @property
+    def policies(self) -> list[str]:
+        return [f"arn:{self.partition}:iam::aws:policy/{name}" for name in ATTACHED]
+
+
+def _allow(sid: str, actions: Sequence[str], resource: str | list[str], **conditions: dict[str, Any]) -> dict:
+    statement = {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": resource}
+    return {**statement, "Condition": conditions} if conditions else statement
+
+
+def reading(scope: Scope) -> list[dict]:
+    """What `pulumi preview`, with and without --refresh, needs.
+
+    It includes the stack's own parameters, with the GitHub client secret. That
+    gives a pull request nothing new: its code gets the same secret from the
+    stack's configuration, which a preview cannot do without.
+    """
+    images = f"arn:{scope.partition}:ssm:{scope.region}::parameter/aws/service/ami-amazon-linux-latest/*"
+    statements = [
+        _allow("Describe", DESCRIBE, "*"),
+        _allow("Cluster", ["eks:DescribeCluster"], scope.arn("eks", f"cluster/{scope.cluster}")),
+        _allow("AccessEntry", ["eks:DescribeAccessEntry"], scope.arn("eks", f"access-entry/{scope.cluster}/*")),
+        _allow("Parameters", ["ssm:GetParameter", "ssm:ListTagsForResource"], [scope.parameters, images]),
+        _allow(
+            "Roles",
+            ["iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"],
+            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+        ),
+        _allow("Profile", ["iam:GetInstanceProfile"], scope.arn("iam", f"instance-profile/{INSTANCE_PROFILE}")),
+        _allow("Snapshots", ["dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"], scope.arn("dlm", "policy/*")),
+    ]
+    if scope.zone_id:
+        statements += [
+            _allow("Zones", ["route53:ListHostedZones"], "*"),
+            _allow(
+                "Zone",
+                ["route53:GetHostedZone", "route53:ListResourceRecordSets", "route53:ListTagsForResource"],
+                scope.zone,
+            ),
+        ]
+    if scope.state_bucket:
+        bucket = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
+        statements += [
+            _allow("StateList", ["s3:ListBucket"], bucket),
+            _allow("State", ["s3:GetObject"], f"{bucket}/.pulumi/*"),
+        ]
+    if scope.secrets_key_arn:
+        statements.append(_allow("Secrets", ["kms:Decrypt"], scope.secrets_key_arn))
+    return statements
+
+
+def writing(scope: Scope) -> list[dict]:
+    """What `pulumi up` and `pulumi destroy` need beyond reading."""
+    named = {"aws:ResourceTag/Name": NAMED}
+    statements = [
+        # EC2. New things have no name yet; what is there already must be the proxy's, by its Name tag.
+        _allow(
+            "Create",
+            ["ec2:AllocateAddress", "ec2:CreateSecurityGroup", "ec2:CreateVolume"],
+            [scope.arn("ec2", f"{kind}/*") for kind in ("elastic-ip", "security-group", "volume")],
+            StringLike={"aws:RequestTag/Name": NAMED},
+        ),
+        _allow("InVpc", ["ec2:CreateSecurityGroup"], scope.arn("ec2", "vpc/*")),
+        _allow(
+            "Instance",
+            ["ec2:RunInstances"],
+            scope.arn("ec2", "instance/*"),
+            StringLike={"aws:RequestTag/Name": NAMED},
+            StringEquals={"ec2:MetadataHttpTokens": "required"},
+        ),
+        _allow(
+            "InstanceIsMadeOf",
+            ["ec2:RunInstances"],
+            [
+                *(scope.arn("ec2", f"{k}/*") for k in ("network-interface", "security-group", "subnet", "volume")),
+                f"arn:{scope.partition}:ec2:{scope.region}::image/*",
+            ],
+        ),
+        _allow(
+            "Change",
+            [
+                "ec2:AttachVolume",
+                "ec2:DeleteSecurityGroup",
+                "ec2:DeleteVolume",
+                "ec2:DetachVolume",
+                "ec2:ModifyInstanceAttribute",
+                "ec2:ModifyVolume",
+                "ec2:ReleaseAddress",
+                "ec2:StartInstances",
+                "ec2:StopInstances",
+                "ec2:TerminateInstances",
+                # not emulated
+                "ec2:CreateTags",
+                "ec2:DeleteTags",
+            ],
+            scope.arn("ec2", "*"),
+            StringLike=named,
+        ),
+        _allow(
+            "TagNew",
+            ["ec2:CreateTags"],
+            scope.arn("ec2", "*"),
+            StringEquals={
+                "ec2:CreateAction": ["AllocateAddress", "CreateSecurityGroup", "CreateVolume", "RunInstances"],
+            },
+        ),
+        # Which instance or interface an address is taken from is not known here, so it is not limited by name.
+        _allow(
+            "Address",
+            ["ec2:AssociateAddress", "ec2:DisassociateAddress"],
+            [scope.arn("ec2", f"{kind}/*") for kind in ("elastic-ip", "instance", "network-interface")],
+        ),
+        _allow("OwnRules", RULES, scope.arn("ec2", "security-group/*"), StringLike=named),
+        # One rule is on the cluster's own group. Rules have no tags; the group that they are in is checked above.
+        _allow(
+            "ClusterRule",
+            RULES,
+            scope.arn("ec2", "security-group/*"),
+            StringEquals={"aws:ResourceTag/aws:eks:cluster-name": scope.cluster},
+        ),
+        _allow("Rules", RULES, scope.arn("ec2", "security-group-rule/*")),
+        # IAM. The host's role is what the program makes it, so whoever may merge decides what its instance may do:
+        # hence the reviewers of the environment.
+        _allow(
+            "WriteRoles",
+            [
+                "iam:CreateRole",
+                "iam:DeleteRole",
+                "iam:DeleteRolePolicy",
+                "iam:ListInstanceProfilesForRole",
+                "iam:PutRolePolicy",
+                # not emulated
+                "iam:TagRole",
+                "iam:UntagRole",
+                "iam:UpdateAssumeRolePolicy",
+            ],
+            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+        ),
+        _allow(
+            "AttachPolicies",
+            ["iam:AttachRolePolicy", "iam:DetachRolePolicy"],
+            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+            ArnEquals={"iam:PolicyARN": scope.policies},
+        ),
+        _allow(
+            "WriteProfile",
+            [
+                "iam:AddRoleToInstanceProfile",
+                "iam:CreateInstanceProfile",
+                "iam:DeleteInstanceProfile",
+                "iam:RemoveRoleFromInstanceProfile",
+                # not emulated
+                "iam:TagInstanceProfile",
+                "iam:UntagInstanceProfile",
+            ],
+            scope.arn("iam", f"instance-profile/{INSTANCE_PROFILE}"),
+        ),
+        # not emulated, down to the parameters: the emulator asks nobody who passes a role
+        _pass_role(scope, "PassHostRole", HOST_ROLE, "ec2.amazonaws.com"),
+        _pass_role(scope, "PassSnapshotRole", SNAPSHOT_ROLE, "dlm.amazonaws.com"),
+        _allow("CreateSnapshots", ["dlm:CreateLifecyclePolicy"], "*"),
+        _allow(
+            "WriteSnapshots",
+            ["dlm:DeleteLifecyclePolicy", "dlm:TagResource", "dlm:UntagResource", "dlm:UpdateLifecyclePolicy"],
+            scope.arn("dlm", "policy/*"),
+        ),
+        _allow("CreateAccessEntry", ["eks:CreateAccessEntry"], scope.arn("eks", f"cluster/{scope.cluster}")),
+        _allow(
+            "WriteAccessEntry",
+            ["eks:DeleteAccessEntry", "eks:TagResource", "eks:UntagResource", "eks:UpdateAccessEntry"],
+            scope.arn("eks", f"access-entry/{scope.cluster}/*"),
+        ),
+        # What the host wrote to its console, where its boot stopped.
+        _allow("Console", ["ec2:GetConsoleOutput"], scope.arn("ec2", "instance/*"), StringLike=named),
+        _allow(
+            "WriteParameters",
+            ["ssm:AddTagsToResource", "ssm:DeleteParameter", "ssm:PutParameter", "ssm:RemoveTagsFromResource"],
+            scope.parameters,
+        ),
+    ]
+    if scope.zone_id:
+        statements += [
+            _allow(
+                "Record",
+                ["route53:ChangeResourceRecordSets"],
+                scope.zone,
+                **{
+                    "ForAllValues:StringEquals": {
+                        "route53:ChangeResourceRecordSetsNormalizedRecordNames": [scope.domain_name],
+                        "route53:ChangeResourceRecordSetsRecordTypes": ["A"],
+                    }
+                },
+            ),
+            _allow("RecordIsThere", ["route53:GetChange"], f"arn:{scope.partition}:route53:::change/*"),
+        ]
+    if scope.state_bucket:
+        objects = f"arn:{scope.partition}:s3:::{scope.state_bucket}/.pulumi/*"
+        statements.append(_allow("WriteState", ["s3:DeleteObject", "s3:PutObject"], objects))
+    if scope.secrets_key_arn:
+        statements.append(_allow("Encrypt", ["kms:Encrypt"], scope.secrets_key_arn))
+    return statements
+
+
+def _pass_role(scope: Scope, sid: str, role: str, service: str) -> dict:
+    """Without the condition, the role could be handed to any service that would use it."""
+    to = {"iam:PassedToService": service}
+    return _allow(sid, ["iam:PassRole"], scope.arn("iam", f"role/{role}"), StringEquals=to)
+
+
+def policy(statements: list[dict]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
+
+
+def trust(provider_arn: str, repository: str, environment: str) -> str:
+    """Only jobs of this repository that are in this GitHub environment.
+
+    Not ``repo:OWNER/NAME:pull_request``, which every job of every workflow in
+    any pull request has, of all stacks. An environment is one stack's, and can
+    have rules of its own: branches, and reviewers who look before code runs.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise ValueError(f"repository: {repository!r} is not like owner/name or owner@id/name@id")
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Federated": provider_arn},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {
+            "StringEquals": {
+                f"{CLAIMS}:aud": "sts.amazonaws.com",
+                f"{CLAIMS}:sub": f"repo:{repository}:environment:{environment}",
+            }
+        },
+    }
+    return policy([statement])
+
+
+@dataclass(frozen=True)
+class PipelineRolesArgs:
+    """``repository`` is as in the tokens' subject; ``provider_arn`` is GitHub's OIDC provider in this account."""
+
+    repository: str
+    provider_arn: pulumi.Input[str]
+    scope: Scope
+
+
+class PipelineRoles(pulumi.ComponentResource):
+    """Owns two roles for one stack: one for its environment <stack>-preview, which can only read, one for <stack>."""
+
+    preview_role_arn: pulumi.Output[str]
+    up_role_arn: pulumi.Output[str]
+
+    def __init__(self, name: str, args: PipelineRolesArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("teleport-eks-ci:index:PipelineRoles", name, None, opts)
+        stack, read = args.scope.stack, reading(args.scope)
+
+        self.preview_role_arn = self._role(f"{name}-preview", args, f"{stack}-preview", {"read": read})
+        self.up_role_arn = self._role(name, args, stack, {"read": read, "write": writing(args.scope)})
+        self.register_outputs({"previewRoleArn": self.preview_role_arn, "upRoleArn": self.up_role_arn})
+
+    def _role(
+        self, name: str, args: PipelineRolesArgs, environment: str, policies: dict[str, list[dict]]
+    ) -> pulumi.Output[str]:
+        child = pulumi.ResourceOptions(parent=self)
+        role = aws.iam.Role(
+            name,
+            assume_role_policy=pulumi.Output.from_input(args.provider_arn).apply(
+                lambda arn: trust(arn, args.repository, environment)
+            ),
+            max_session_duration=3600,
+            opts=child,
+        )
+        for kind, statements in policies.items():
+            aws.iam.RolePolicy(f"{name}-{kind}", role=role.name, policy=policy(statements), opts=child)
+        return role.arn

@@ -1,0 +1,59 @@
+"""Which stacks a change touches.
+
+    git diff -z --name-only --no-renames HEAD^1 | python3 -m ci.stacks [--all | --only NAME]
+
+Reads the changed files from standard input, separated by NUL, and prints the stacks as JSON, for a workflow's matrix.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+STACK_FILE = re.compile(r"Pulumi\.([A-Za-z0-9_-][A-Za-z0-9._-]*)\.ya?ml")
+# The sandbox's stack is in no account; `make test` brings it up.
+SANDBOX = "dev"
+# What no stack is made of. All else counts as code, so that a new folder is previewed rather than forgotten.
+NOT_CODE = ("docs/", "tests/", "bench/", "fleet/", "sandbox/", "ci/roles/", ".github/", ".ci/", ".gitignore")
+
+
+def all_stacks(folder: Path) -> list[str]:
+    """The stacks that have a file in ``folder``, by name, without the sandbox's."""
+    names = [found[1] for path in folder.iterdir() if (found := STACK_FILE.fullmatch(path.name))]
+    return sorted(name for name in names if name != SANDBOX)
+
+
+def touched(changed: Iterable[str], stacks: Iterable[str]) -> list[str]:
+    """Those of ``stacks`` that a change of these files can change: one by its file, all by the code."""
+    stacks, changed = list(stacks), list(changed)
+    if any(_is_code(path) for path in changed):
+        return stacks
+    named = {found[1] for path in changed if (found := STACK_FILE.fullmatch(path))}
+    return [stack for stack in stacks if stack in named]
+
+
+def _is_code(path: str) -> bool:
+    return not (path.startswith(NOT_CODE) or path.endswith(".md") or STACK_FILE.fullmatch(path))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python3 -m ci.stacks", description="Which stacks a change touches.")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="all stacks; standard input is not read")
+    which.add_argument("--only", metavar="NAME", help="this stack; standard input is not read")
+    args = parser.parse_args(argv)
+
+    stacks = all_stacks(Path.cwd())
+    if args.only:
+        if args.only not in stacks:
+            sys.exit(f"there is no Pulumi.{args.only}.yaml; there are: {', '.join(stacks) or 'none'}")
+        stacks = [args.only]
+    elif not args.all:
+        stacks = touched(filter(None, sys.stdin.read().split("\0")), stacks)
+    print(json.dumps(stacks))
+
+
+if __name__ == "__main__":
+    main()
