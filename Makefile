@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 # What the tests of the host's files need of Debian.
-DEBIAN := cloud-init curl faketime iproute2 mount openssl systemd util-linux xfsprogs
+DEBIAN := cloud-init curl e2fsprogs faketime iproute2 mount openssl procps systemd util-linux xfsprogs
 RUN := .venv/bin/python
 # The libraries are large: compiled once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,7 +34,7 @@ down: setup ## take the dev stack and the stand-ins away
 
 test: lint test-tools ## everything that has to pass
 	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e
-	@$(RUN) -m pytest tests/boot -n 2
+	@$(MAKE) --no-print-directory test-boot
 
 test-tools:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
@@ -53,8 +53,11 @@ lint: setup ## formatting, style, types
 format: setup ## put the code into its format
 	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet .
 
-test-unit test-cluster test-boot test-e2e: test-%: setup test-tools ## one part of the tests
+test-unit test-cluster test-e2e: test-%: setup test-tools ## one part of the tests
 	@$(RUN) -m pytest tests/$*
+
+test-boot: setup test-tools ## the host's files, booted on this machine with every fault; as root
+	@$(RUN) -m pytest tests/boot -n 2
 
 stack: setup ## write the file of a new stack: make stack CLUSTER=name REGION=eu-west-1
 	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)"

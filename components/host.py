@@ -17,6 +17,8 @@ AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
 class ProxyHostArgs:
     """``architecture`` is Teleport's name of it, amd64 or arm64; ``user_data`` is base64.
 
+    ``replace_on_change``: whether other user data means another instance.
+
     ``wait_minutes``: how long to wait for the proxy to answer at ``hostname``; 0 is not at all.
     """
 
@@ -28,6 +30,7 @@ class ProxyHostArgs:
     allocation_id: pulumi.Input[str]
     volume_id: pulumi.Input[str]
     user_data: pulumi.Input[str]
+    replace_on_change: bool
     hostname: pulumi.Input[str]
     region: str
     wait_minutes: int
@@ -60,8 +63,9 @@ class ProxyHost(pulumi.ComponentResource):
             vpc_security_group_ids=[args.security_group_id],
             iam_instance_profile=args.instance_profile,
             user_data_base64=args.user_data,
-            # cloud-init runs once per instance: without a new one, a change would not reach the host.
-            user_data_replace_on_change=True,
+            # Without a new instance the provider stops it, changes the user data and starts it; the files are written
+            # at each boot, so the change reaches the host either way.
+            user_data_replace_on_change=args.replace_on_change,
             metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
             # Room for two releases of Teleport side by side; nothing on it has to be kept.
             root_block_device={"encrypted": True, "volume_type": "gp3", "volume_size": 16},

@@ -161,6 +161,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 user_data=pulumi.Output.all(
                     hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
                 ).apply(user_data),
+                replace_on_change=settings.host_updates == "replace",
                 hostname=address.hostname,
                 region=cluster.region,
                 wait_minutes=settings.wait_minutes,

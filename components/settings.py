@@ -241,6 +241,11 @@ class Settings(_Model):
     instance_type: str = Field(
         "t3.small", description="x86-64 or arm64 of the T, M, C or R family.", examples=["t3.small"]
     )
+    host_updates: Literal["replace", "in-place"] = Field(
+        "replace",
+        description="What a new Teleport or another change of the host does: a new instance, or a stop and start.",
+        examples=["replace"],
+    )
     subnet_id: Annotated[str, _match(r"subnet-[0-9a-f]{8,17}", "must be a subnet's id")] | None = Field(
         None,
         description="The public subnet to run in. None: the first of the cluster's VPC in name order.",
@@ -413,16 +418,18 @@ class Settings(_Model):
 def architecture(instance_type: str) -> str:
     """``amd64`` or ``arm64``, by AWS's naming rule: a ``g`` behind the generation is a Graviton processor.
 
-    Only the general families T, M, C and R are known; anything else is a ValueError.
+    Only the general families T, M, C and R are known, from the generation on that
+    shows volumes as NVMe devices, by which the host finds its own; anything else
+    is a ValueError.
     """
-    match = re.fullmatch(
-        r"[tmcr]\d+([a-z]*)(-flex)?\.(nano|micro|small|medium|large|metal|\d*xlarge|metal-\d+xl)", instance_type
-    )
-    if not match:
+    sizes = r"(nano|micro|small|medium|large|metal|\d*xlarge|metal-\d+xl)"
+    match = re.fullmatch(rf"([tmcr])(\d+)([a-z]*)(-flex)?\.{sizes}", instance_type)
+    if not match or int(match[2]) < (3 if match[1] == "t" else 5):
         raise ValueError(
-            "must be an instance type of the T, M, C or R family, x86-64 such as t3.small or arm64 such as t4g.small"
+            "must be a current instance type of the T, M, C or R family (t3, m5, c5, r5 or newer), "
+            "x86-64 such as t3.small or arm64 such as t4g.small"
         )
-    return "arm64" if "g" in match[1] else "amd64"
+    return "arm64" if "g" in match[3] else "amd64"
 
 
 def load(stack: str) -> Settings:

@@ -149,6 +149,7 @@ def host(wait_minutes: int) -> ProxyHostArgs:
         allocation_id="eipalloc-1",
         volume_id="vol-1",
         user_data="Zm9v",
+        replace_on_change=True,
         hostname="a.nip.io",
         region="eu-west-1",
         wait_minutes=wait_minutes,
@@ -400,6 +401,14 @@ def test_the_oauth_app_changes_parameters_and_never_the_instance() -> None:
     assert changed(without, app) == {"teleport-teams-github-client-secret", "teleport-teams-github-connector"}
     rotated = inputs(teams=teams, githubClientId="Iv1.1", githubClientSecret="two")
     assert changed(app, rotated) == {"teleport-teams-github-client-secret"}
+
+
+def test_an_upgrade_replaces_the_instance_or_not_as_configured() -> None:
+    instance = "aws:ec2/instance:Instance teleport-host-amd64"
+    assert inputs()[instance]["userDataReplaceOnChange"] is True
+    assert inputs(hostUpdates="in-place")[instance]["userDataReplaceOnChange"] is False
+    before, after = inputs()[instance], inputs(teleportVersion="18.7.4")[instance]
+    assert {key for key in before if before[key] != after[key]} == {"userDataBase64"}
 
 
 def test_a_new_team_changes_what_it_is_granted_and_never_the_instance() -> None:

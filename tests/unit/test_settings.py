@@ -58,6 +58,7 @@ BAD = {
     "not a version": ({"teleportVersion": "latest"}, "teleportVersion", "latest", "must be a release"),
     "a digest of another length": ({"teleportSha256": "abc"}, "teleportSha256", "abc", "64 hexadecimal"),
     "a Mac": ({"instanceType": "mac2.metal"}, "instanceType", "mac2.metal", "t4g.small"),
+    "one without NVMe": ({"instanceType": "t2.small"}, "instanceType", "t2.small", "t3, m5, c5, r5 or newer"),
     "no instance type at all": ({"instanceType": "small"}, "instanceType", "small", "t3.small"),
     "another access mode": ({"accessMode": "iam"}, "accessMode", "iam", "'aws-auth'"),
     "an id without secret": ({"githubClientId": "Iv1.1"}, "githubClientSecret", "(not set)", "go together"),
