@@ -1,4 +1,6 @@
-"""Many writers of aws-auth at once, on a real API server: this project's editor beside the pipeline of the old guide.
+"""Many writers of aws-auth at once, on a real API server: this project's editor beside its peers.
+
+The peers are the pipeline of the guide of 2019, and keikoproj/aws-auth if the command ``aws-auth`` is on PATH.
 
     python -m bench.aws_auth [--writers 30]
 
@@ -9,6 +11,7 @@ else's content was lost. Each writer is a process of its own, as on as many mach
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -53,7 +56,7 @@ Writer = Callable[[str], object]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writers of aws-auth at once, ours beside the old guide's pipeline.")
+    parser = argparse.ArgumentParser(description="Writers of aws-auth at once, ours beside its peers.")
     parser.add_argument("--writers", type=int, default=30)
     writers = parser.parse_args().writers
     kubectl = binaries("kubectl")["kubectl"]
@@ -64,6 +67,14 @@ def main() -> None:
             variables = {"ARN": arn, "FILE": f"{folder}/{arn.rpartition('/')[2]}.yaml", "KUBECTL": str(kubectl)}
             environment = {"PATH": os.defpath, "HOME": folder, "KUBECONFIG": str(plane.kubeconfig), **variables}
             subprocess.run(["bash", "-c", PIPELINE], env=environment, capture_output=True, check=False)
+
+        def keiko(arn: str, *more: str) -> None:
+            entry = ["--maproles", "--rolearn", arn, "--username", "teleport", "--groups", "teleport-group"]
+            program = ["aws-auth", "upsert", "--kubeconfig", str(plane.kubeconfig)]
+            subprocess.run([*program, *entry, *more], capture_output=True, check=False)
+
+        def keiko_retrying(arn: str) -> None:
+            keiko(arn, "--retry")
 
         def command(arn: str, action: str = "add") -> None:
             options = ["--role-arn", arn, "--username", "teleport", "--group", "teleport-group"]
@@ -99,11 +110,13 @@ def main() -> None:
 
         print(f"{'':26}{'one writer':>12}{f'{writers} at once':>14}{'landed':>12}   lost")
         landed = {}
-        for name, writer in (
-            ("get | awk | patch", guide),
-            ("ours, the command", command),
-            ("ours, in one process", call),
-        ):
+        rows: list[tuple[str, Writer]] = [("get | awk | patch", guide)]
+        if shutil.which("aws-auth"):
+            rows += [("keikoproj/aws-auth", keiko), ("the same with --retry", keiko_retrying)]
+        else:
+            print("keikoproj/aws-auth is not measured: there is no aws-auth on PATH")
+        rows += [("ours, the command", command), ("ours, in one process", call)]
+        for name, writer in rows:
             reset()
             _, alone = storm(writer, 1)
             reset()
