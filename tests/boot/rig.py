@@ -61,6 +61,9 @@ ACME_SERVER = f"https://127.0.0.1:{ACME}/dir"
 VERSION, NEWER = "18.8.3", "18.8.4"
 # Ends with the process that started it, however that ends.
 TIED = ("setpriv", "--pdeathsig", "KILL")
+# In a chroot "/" is no mount whose propagation could be changed; whoever made the chroot has seen to that.
+_ROOT_IS_A_MOUNT = any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
+OWN_MOUNTS = ("unshare", "--mount", *(() if _ROOT_IS_A_MOUNT else ("--propagation", "unchanged")))
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -240,8 +243,7 @@ class World:
         self._holder = subprocess.Popen(
             [
                 *TIED,
-                "unshare",
-                "--mount",
+                *OWN_MOUNTS,
                 "--net",
                 "sh",
                 "-ec",
@@ -474,8 +476,7 @@ class Host:
         self._process = subprocess.Popen(
             self.world.command(
                 *TIED,
-                "unshare",
-                "--mount",
+                *OWN_MOUNTS,
                 "--pid",
                 "--fork",
                 "--kill-child",

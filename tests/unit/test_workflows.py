@@ -374,7 +374,6 @@ def test_a_fork_is_skipped_and_an_up_is_never_stopped() -> None:
     assert up["up"]["concurrency"] == {"group": "up-${{ matrix.stack }}", "cancel-in-progress": False}
 
 
-@pytest.mark.skipif(not shutil.which("git"), reason="no git on PATH")
 def test_the_previews_of_a_pull_request_are_of_its_own_changes(tmp_path: Path) -> None:
     """The step as it is in the workflow, on a merge as GitHub makes it."""
     step = next(s for s in yaml.safe_load(WORKFLOWS["preview"])["jobs"]["stacks"]["steps"] if "run" in s)
