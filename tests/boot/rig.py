@@ -272,7 +272,7 @@ class World:
             _LIBC.setns(self._own_net, 0x40000000)
 
     def command(self, *arguments: str | Path) -> list[str]:
-        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--net", *map(str, arguments)]
+        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--root", "--wd", *map(str, arguments)]
 
     def run(self, *arguments: str | Path) -> str:
         return subprocess.run(self.command(*arguments), check=True, capture_output=True, text=True).stdout
