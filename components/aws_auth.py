@@ -401,9 +401,12 @@ def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = Fals
                 _write(api, found, after)
             return before, after
         except ApiException as e:
-            answered, problem = time.monotonic(), _explain(e)
-            if e.status not in (404, 409, 429) and not 500 <= (e.status or 0) < 600:
-                raise RefusedError(problem) from e
+            problem = _explain(e)
+            # The client's status for a TLS connection that broke off, as it does when the server ends, is none.
+            if e.status or "CERTIFICATE_VERIFY_FAILED" in str(e.reason):
+                answered = time.monotonic()
+                if e.status not in (404, 409, 429) and not 500 <= (e.status or 0) < 600:
+                    raise RefusedError(problem) from e
         except (urllib3.exceptions.HTTPError, OSError) as e:
             problem = f"the API server cannot be reached: {e}"
         now = time.monotonic()

@@ -2,11 +2,13 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
+from kubernetes.client import ApiException
 
 from components import aws_auth
 from components.aws_auth import Entry, RefusedError, add, map_arn, oddities, remove, status, with_entry, without_entry
@@ -549,3 +551,30 @@ def test_no_text_at_all_is_damaged(text, entry):
         return
     assert parsed(with_ours) == [*parsed(text), entry.fields()]
     assert remove(with_ours, entry) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_passing"),
+    [
+        ("SSLError\nTLS/SSL connection has been closed (EOF) (_ssl.c:992)", True),
+        ("SSLError\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", False),
+    ],
+)
+def test_tls_that_breaks_off_is_tried_again_and_a_wrong_certificate_is_not(
+    monkeypatch: pytest.MonkeyPatch, reason: str, is_passing: bool
+) -> None:
+    answers = iter([ApiException(status=0, reason=reason), {"data": {"mapRoles": ""}}])
+
+    def read(_: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, ApiException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(aws_auth, "read", read)
+    nothing: Any = None
+    if is_passing:
+        assert aws_auth.edit(nothing, lambda data: data) == ({"mapRoles": ""}, {"mapRoles": ""})
+    else:
+        with pytest.raises(RefusedError, match="certificate verify failed"):
+            aws_auth.edit(nothing, lambda data: data)
