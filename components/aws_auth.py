@@ -30,7 +30,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TextIO
 
 import kubernetes
 import urllib3
@@ -317,6 +317,16 @@ def without_entry(data: Data, entry: Entry) -> Data:
     return {**data, "mapRoles": remove(data["mapRoles"], entry)} if "mapRoles" in data else data
 
 
+def has(data: Data, username: str, group: str) -> bool:
+    """Whether any role at all is mapped to that user in that group."""
+
+    def is_it(fields: dict[str, Any]) -> bool:
+        groups = fields.get("groups")
+        return fields.get("username") == username and isinstance(groups, list) and group in groups
+
+    return any(is_it(item.fields) for item in _parse("mapRoles", data.get("mapRoles", "")).items)
+
+
 def oddities(data: Data) -> list[str]:
     """What in ``mapRoles`` the authenticator does not take as its authors meant; none of it is touched."""
     lines, found = {}, []
@@ -335,8 +345,8 @@ def oddities(data: Data) -> list[str]:
 # ------------------------------------------------------------------------------------------------------- the cluster
 
 
-def connect(kubeconfig: str) -> CoreV1Api:
-    """A client for the current context of a kubeconfig file, which may be ``/dev/stdin``."""
+def connect(kubeconfig: str | TextIO) -> CoreV1Api:
+    """A client for the current context of a kubeconfig: an open file, or a file's name, which may be ``/dev/stdin``."""
     settings = kubernetes.client.Configuration()
     settings.retries = False  # pyright: ignore[reportAttributeAccessIssue]  # `edit` does that
     try:

@@ -1,16 +1,17 @@
 """The EKS cluster as it is: looked up, never changed, and checked against what the stack asks for."""
 
+import io
 import ipaddress
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import kubernetes
 import pulumi
 import pulumi_aws as aws
 import yaml
 
+from components import aws_auth
 from components.cluster_access import Names
 from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
 
@@ -251,20 +252,14 @@ def _look_up_subnet(subnet_id: str) -> Subnet:
 
 def _entry_lost_at(kubeconfig_text: str, names: Names) -> str:
     """See ``Site.entry_lost_at``. A cluster that does not answer is only warned about: a preview can do without it."""
-    configuration = kubernetes.client.Configuration()
-    configuration.retries = False
     try:
-        client = kubernetes.config.new_client_from_config_dict(
-            yaml.safe_load(kubeconfig_text), client_configuration=configuration
+        found: Any = aws_auth.connect(io.StringIO(kubeconfig_text)).list_namespaced_config_map(
+            aws_auth.NAMESPACE, field_selector=f"metadata.name={aws_auth.NAME}", _request_timeout=10
         )
-        found: Any = kubernetes.client.CoreV1Api(client).list_namespaced_config_map(
-            "kube-system", field_selector="metadata.name=aws-auth", _request_timeout=10
-        )
+        maps = found.items or []
+        if maps and aws_auth.has(maps[0].data or {}, names.username, names.group):
+            return ""
     except Exception as error:
         pulumi.log.warn(f"aws-auth could not be looked at, so whether the proxy is still in it is not known: {error}")
         return ""
-    maps = found.items or []
-    entries = yaml.safe_load((maps[0].data or {}).get("mapRoles") or "") if maps else None
-    if any(e.get("username") == names.username and names.group in e.get("groups", []) for e in entries or []):
-        return ""
-    return maps[0].metadata.resource_version if maps else found.metadata.resource_version
+    return (maps[0] if maps else found).metadata.resource_version

@@ -578,3 +578,18 @@ def test_tls_that_breaks_off_is_tried_again_and_a_wrong_certificate_is_not(
     else:
         with pytest.raises(RefusedError, match="certificate verify failed"):
             aws_auth.edit(nothing, lambda data: data)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "``", '""', NODES, "- rolearn: x\n  username: teleport\n  groups: teleport-group\n"]
+)
+def test_a_user_that_no_role_is_mapped_to_is_not_found(text: str) -> None:
+    assert not aws_auth.has({"mapRoles": text}, OURS.username, OURS.groups[0])
+    assert not aws_auth.has({}, OURS.username, OURS.groups[0])
+
+
+def test_a_user_is_found_whichever_role_it_is_and_a_malformed_map_is_refused() -> None:
+    assert aws_auth.has({"mapRoles": add(NODES, OURS)}, OURS.username, OURS.groups[0])
+    assert not aws_auth.has({"mapRoles": add(NODES, OURS)}, OURS.username, "another")
+    with pytest.raises(RefusedError, match="mapRoles, line 1"):
+        aws_auth.has({"mapRoles": "a: [b"}, OURS.username, OURS.groups[0])
