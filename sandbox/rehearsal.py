@@ -65,8 +65,6 @@ class Rehearsal(mocks.Mocks):
     secret_keys: list[str] = field(default_factory=list)
     preview: bool = False
     progress: Callable[[str], Any] = lambda line: sys.stdout.write(f"{line}\n")  # several threads: a line at a time
-    # Where the account's description of a cluster says less than EKS does.
-    cluster_facts: dict[str, Any] = field(default_factory=dict)
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     # What a destroy would run, in its order: the newest first.
@@ -102,7 +100,7 @@ class Rehearsal(mocks.Mocks):
 
     def call(self, args: mocks.MockCallArgs) -> Any:
         try:
-            return rehearsal_aws.look_up(self.account, args.token, args.args, self.cluster_facts)
+            return rehearsal_aws.look_up(self.account, args.token, args.args)
         except ClientError as error:
             return {}, [("", str(error))]
 
