@@ -9,8 +9,9 @@ there plus or minus our entry, else nothing is written. Removing what was added 
 
 ``add`` appends the entry with the comment ``# teleport-eks``. By that comment a later ``add`` knows an entry with
 other groups for an old one of ours; any other, and any in a JSON list, where no comment can be, is replaced only with
-``--adopt``. ``remove`` takes out an entry that is exactly as asked, and warns of one that is not. Neither deletes the
-ConfigMap or its ``mapRoles``: where ``add`` created them, ``remove`` leaves them empty.
+``--adopt``. ``remove`` takes out an entry that is exactly as asked, and warns of one that is not; with ``--adopt`` it
+takes out whatever maps the role, also by ``userarn`` or under ``mapUsers``, as setups by the guide of 2019 have it.
+Neither deletes the ConfigMap or its ``mapRoles``: where ``add`` created them, ``remove`` leaves them empty.
 
 Before each write the map's data is kept in ``kube-system/aws-auth-before-teleport-eks``: one object, with the data
 before the last write. It stays after ``remove``, whose own write may be the one to take back:
@@ -114,6 +115,11 @@ class _Item:
         self.shape = [(type(e), *(v for k, v in vars(e).items() if not k.endswith("_mark"))) for e in events]
         self.fields = {str(k).lower(): v for k, v in value.items()}  # the authenticator ignores the names' case
         self.arn = str(self.fields.get("userarn" if key == "mapUsers" else "rolearn", ""))
+
+    def maps(self, entry: Entry) -> bool:
+        """Whether it is meant for the entry's role, be it by a key that works where it stands or not."""
+        arns = (str(self.fields.get(key, "")) for key in ("rolearn", "userarn"))
+        return entry.role_arn.lower() in (map_arn(arn).lower() for arn in arns)
 
     def same(self, entry: Entry) -> bool:
         """Whether it does what ``entry`` asks for: the order of groups and the ARN's case change nothing."""
@@ -277,11 +283,11 @@ def add(text: str, entry: Entry, *, adopt: bool = False) -> str:
     return _proved(document, _insert(document, entry), document.items, entry)
 
 
-def remove(text: str, entry: Entry) -> str:
-    """``text`` without what is exactly ``entry``."""
-    document = _parse("mapRoles", text)
-    while ours := [i for i in document.items if i.same(entry)]:
-        document = _parse("mapRoles", _without(document, ours[-1]))
+def remove(text: str, entry: Entry, *, key: str = "mapRoles", adopt: bool = False) -> str:
+    """``text`` without what is exactly ``entry``, or with ``adopt`` without whatever maps its role."""
+    document = _parse(key, text)
+    while ours := [i for i in document.items if i.same(entry) or (adopt and i.maps(entry))]:
+        document = _parse(key, _without(document, ours[-1]))
     return document.text
 
 
@@ -313,8 +319,10 @@ def with_entry(data: Data, entry: Entry, *, adopt: bool = False) -> Data:
     return after
 
 
-def without_entry(data: Data, entry: Entry) -> Data:
-    return {**data, "mapRoles": remove(data["mapRoles"], entry)} if "mapRoles" in data else data
+def without_entry(data: Data, entry: Entry, *, adopt: bool = False) -> Data:
+    """The data without the entry in ``mapRoles``; with ``adopt``, without the role in ``mapRoles`` and ``mapUsers``."""
+    keys = ("mapRoles", "mapUsers") if adopt else ("mapRoles",)
+    return {**data, **{key: remove(data[key], entry, key=key, adopt=adopt) for key in keys if key in data}}
 
 
 def has(data: Data, username: str, group: str) -> bool:
@@ -453,14 +461,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--role-arn", required=True, help="with or without its path")
     parser.add_argument("--username", required=True)
     parser.add_argument("--group", action="append", default=[], help="can be given again")
-    parser.add_argument("--adopt", action="store_true", help="replace an entry for this role that is not ours")
+    parser.add_argument("--adopt", action="store_true", help="replace or remove an entry for this role that is not ours")
     parser.add_argument("--dry-run", action="store_true", help="print a unified diff and write nothing")
     args = parser.parse_args(argv)
     try:
         entry = Entry(map_arn(args.role_arn), args.username, tuple(args.group))
-        add_it = partial(with_entry, entry=entry, adopt=args.adopt)
-        change = {"add": add_it, "remove": partial(without_entry, entry=entry), "show": dict}[args.action]
-        before, after = edit(connect(args.kubeconfig), change, dry_run=args.dry_run)
+        change = {"add": with_entry, "remove": without_entry}.get(args.action)
+        changed = partial(change, entry=entry, adopt=args.adopt) if change else dict
+        before, after = edit(connect(args.kubeconfig), changed, dry_run=args.dry_run)
         was, now = status(before, entry), status(after, entry)
         notes = oddities(after)
     except RefusedError as e:

@@ -338,6 +338,14 @@ def test_the_guides_entry_under_users_is_moved_only_when_asked():
     assert without_entry(data, OURS) == data
 
 
+@pytest.mark.parametrize("key", ["mapRoles", "mapUsers"])
+def test_a_role_of_a_setup_by_hand_is_taken_out_wherever_it_is_but_only_when_asked(key):
+    data = {"mapRoles": NODES, "mapUsers": PEOPLE, "mapAccounts": "- 012345670123"}
+    by_hand = {**data, key: data[key] + GUIDE.replace("teleport-group", "system:masters")}
+    assert without_entry(by_hand, OURS) == by_hand
+    assert without_entry(by_hand, OURS, adopt=True) == data
+
+
 def test_users_that_cannot_be_read_are_left():
     data = {"mapRoles": NODES, "mapUsers": "- [\n"}
     assert with_entry(data, OURS, adopt=True) == {**data, "mapRoles": NODES + WRITTEN}
