@@ -461,7 +461,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--role-arn", required=True, help="with or without its path")
     parser.add_argument("--username", required=True)
     parser.add_argument("--group", action="append", default=[], help="can be given again")
-    parser.add_argument("--adopt", action="store_true", help="replace or remove an entry for this role that is not ours")
+    parser.add_argument(
+        "--adopt", action="store_true", help="replace or remove an entry for this role that is not ours"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print a unified diff and write nothing")
     args = parser.parse_args(argv)
     try:

@@ -92,8 +92,12 @@ class TeleportProxy(pulumi.ComponentResource):
         )
         k8s_provider = kubernetes.Provider(
             f"{name}-cluster",
-            # The provider takes one of the two: where to apply objects, or where to write them.
-            kubeconfig=kubeconfig_text if settings.apply_to_cluster else None,
+            # The provider takes one of the two: where to apply objects, or where to write them. None would be the
+            # KUBECONFIG of whoever runs Pulumi.
+            kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
+            # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
+            # before, and that the stack does not know, is an error all the same.
+            enable_patch_force=True,
             render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
             opts=child,
         )

@@ -53,6 +53,7 @@ class Account:
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,  # the AWS CLI's, until its version 2
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }

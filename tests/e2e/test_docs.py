@@ -1,0 +1,289 @@
+"""The documentation's commands, run in a copy of the project as they stand there.
+
+Those that need Pulumi's CLI run under the real engine, where it is installed. A section that says "real account" is
+left out: its commands cannot run here.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException, RbacAuthorizationV1Api
+from kubernetes.config import new_client_from_config
+
+from sandbox import cli
+from sandbox.account import AWS_AUTH, Account
+from sandbox.control_plane import ControlPlane
+from sandbox.rehearsal import ROOT, Rehearsal, stack_config
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN_HERE = {"docs/moving.md", "docs/operations.md", "docs/pull-requests.md", "docs/upgrading.md"}
+RUN_ELSEWHERE = {"README.md"}  # `make up`, by test_sandbox.py, and `make test`, which is this
+
+MISSING = cli.missing()
+needs_the_cli = pytest.mark.skipif(
+    bool(MISSING), reason=f"NOT RUN under the real Pulumi engine: no {', '.join(MISSING)} on PATH"
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    document: str
+    line: int
+    commands: str
+    needs_an_account: bool
+
+
+def blocks(document: Path) -> list[Block]:
+    """The document's shell commands, block by block."""
+    text, found = document.read_text(), []
+    for block in re.finditer(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        section = re.split(r"^#+ ", text[: block.start()], flags=re.MULTILINE)[-1]
+        line = text[: block.start()].count("\n") + 1
+        found.append(Block(str(document.relative_to(ROOT)), line, block[1], "real account" in section))
+    return found
+
+
+@dataclass
+class Shell:
+    """A shell in a copy of the project, with the sandbox's account and cluster around it."""
+
+    project: Path
+    environment: dict[str, str]
+
+    def run(self, commands: str, instead: Mapping[str, str] | None = None, stdin: str = "") -> str:
+        """What the commands say; each has to succeed. ``instead``: what this machine has for what is written."""
+        for written, here in (instead or {}).items():
+            commands = commands.replace(written, here)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.project,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+
+@pytest.fixture
+def shell(tmp_path: Path, account: Account, control_plane: ControlPlane, core: Any) -> Shell:
+    del core  # only has to be there
+    project, home = tmp_path / "project", tmp_path / "home"
+    left_out = shutil.ignore_patterns(".git", ".venv", ".sandbox", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(ROOT, project, ignore=left_out)
+    (project / ".venv").symlink_to(sys.prefix)
+    (home / ".kube").mkdir(parents=True)
+    shutil.copy(control_plane.kubeconfig, home / ".kube/config")
+    backend = tmp_path / "state"
+    backend.mkdir()
+    environment = {
+        **os.environ,
+        **account.environment(),
+        "HOME": str(home),
+        "PATH": f"{project}/.venv/bin:{os.environ['PATH']}",
+        "PULUMI_BACKEND_URL": f"file://{backend}",
+        "PULUMI_CONFIG_PASSPHRASE": cli.PASSPHRASE,
+        "PULUMI_HOME": os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"),
+        "PULUMI_SKIP_CONFIRMATIONS": "true",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+    return Shell(project, environment)
+
+
+def test_every_command_is_run_or_marked_as_needing_a_real_account() -> None:
+    found = [block for document in DOCUMENTS for block in blocks(document)]
+    assert len(found) > 20
+    loose = [b for b in found if not b.needs_an_account and b.document not in RUN_HERE | RUN_ELSEWHERE]
+    assert not loose, [f"{block.document}:{block.line}" for block in loose]
+    readme = [b.commands.split() for b in found if b.document == "README.md" and not b.needs_an_account]
+    assert [words[:2] for words in readme] == [["make", "up"]]
+
+
+# ------------------------------------------------------------------------------------------------------- docs/moving.md
+
+
+def test_what_moving_takes_over_is_what_the_program_declares(account: Account) -> None:
+    config = stack_config("dev") | {"teleport-eks:kubeconfig": "kind: Config\nclusters: []"}
+    rehearsal = Rehearsal(account, config, preview=True, progress=len)
+    rehearsal.run()
+    names = {r.urn: r.name for r in rehearsal.resources if r.type != "pulumi:pulumi:Stack"}
+    declared = {(r.type, r.name, names.get(r.parent)): not r.is_custom for r in rehearsal.resources}
+
+    imported = json.loads((ROOT / "docs/import-2019.json").read_text())["resources"]
+    assert len(imported) == 6
+    for resource in imported:
+        assert declared[resource["type"], resource["name"], resource.get("parent")] is resource.get("component", False)
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What somebody has who followed the guide."""
+
+    address: str
+    instance: str
+    group: str
+    cluster_group: str
+
+
+@pytest.fixture
+def by_hand(account: Account, control_plane: ControlPlane, core: Any) -> Iterator[ByHand]:
+    ec2, iam = account.client("ec2"), account.client("iam")
+    vpc = ec2.describe_vpcs(Filters=[{"Name": "tag:Name", "Values": ["demo"]}])["Vpcs"][0]["VpcId"]
+    group = ec2.create_security_group(GroupName="teleport", Description="Teleport", VpcId=vpc)["GroupId"]
+    cluster = account.client("eks").describe_cluster(name="demo")["cluster"]["resourcesVpcConfig"]
+    permission = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "UserIdGroupPairs": [{"GroupId": group}]}
+    ec2.authorize_security_group_ingress(GroupId=cluster["clusterSecurityGroupId"], IpPermissions=[permission])
+    iam.create_role(RoleName="teleport-role", AssumeRolePolicyDocument="{}")
+    statement = {"Effect": "Allow", "Action": ["eks:DescribeCluster", "eks:ListClusters"], "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="teleport-role", PolicyName="teleport-policy", PolicyDocument=policy)
+    iam.create_instance_profile(InstanceProfileName="teleport-role")
+    iam.add_role_to_instance_profile(InstanceProfileName="teleport-role", RoleName="teleport-role")
+    subnet = ec2.describe_subnets(Filters=[{"Name": "tag:Name", "Values": ["demo-public-a"]}])["Subnets"][0]["SubnetId"]
+    instance = ec2.run_instances(
+        MinCount=1,
+        MaxCount=1,
+        ImageId=ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"],
+        SubnetId=subnet,
+        SecurityGroupIds=[group],
+        IamInstanceProfile={"Name": "teleport-role"},
+    )["Instances"][0]["InstanceId"]
+    address = ec2.allocate_address(Domain="vpc")
+    ec2.associate_address(AllocationId=address["AllocationId"], InstanceId=instance)
+
+    entry = (
+        "- userarn: arn:aws:iam::123456789012:role/teleport-role\n  username: teleport\n  groups:\n  - teleport-group\n"
+    )
+    core.patch_namespaced_config_map("aws-auth", "kube-system", {"data": {"mapRoles": entry + AWS_AUTH["mapRoles"]}})
+    rbac = RbacAuthorizationV1Api(new_client_from_config(str(control_plane.kubeconfig)))
+    role: Any = {
+        "metadata": {"name": "teleport-impersonation"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+            {"apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews"], "verbs": ["create"]},
+        ],
+    }
+    api_group = "rbac.authorization.k8s.io"
+    binding: Any = {
+        "metadata": {"name": "teleport-crb"},
+        "roleRef": {"kind": "ClusterRole", "name": "teleport-impersonation", "apiGroup": api_group},
+        "subjects": [
+            {"kind": "Group", "name": "teleport-group", "apiGroup": api_group},
+            {"kind": "User", "name": "system:anonymous", "apiGroup": api_group},
+        ],
+    }
+    rbac.create_cluster_role(role, field_manager="kubectl-client-side-apply")
+    rbac.create_cluster_role_binding(binding, field_manager="kubectl-client-side-apply")
+    yield ByHand(address["PublicIp"], instance, group, cluster["clusterSecurityGroupId"])
+    for delete, name in (
+        (rbac.delete_cluster_role_binding, "teleport-crb"),
+        (rbac.delete_cluster_role, "teleport-impersonation"),
+    ):
+        with suppress(ApiException):  # where all went well, they are gone
+            delete(name)
+
+
+@needs_the_cli
+def test_moving_from_the_setup_of_2019(
+    shell: Shell, by_hand: ByHand, account: Account, control_plane: ControlPlane, core: Any
+) -> None:
+    instead = {
+        "production": "demo",
+        # moto's cluster has no API behind its endpoint; ~/.kube/config is the sandbox's here.
+        "aws eks update-kubeconfig --name demo": "",
+        "198.51.100.7": by_hand.address,
+        "i-0123456789abcdef0": by_hand.instance,
+        "sg-0123456789abcdef0": by_hand.group,
+        "sg-0fedcba9876543210": by_hand.cluster_group,
+    }
+    stack, *steps = blocks(ROOT / "docs/moving.md")
+    shell.run(stack.commands, instead, stdin="the-client-secret")
+    shell.run("pulumi config set teleport-eks:kubeconfig ~/.kube/config; pulumi config set teleport-eks:waitMinutes 0")
+    for step in steps:
+        shell.run(step.commands, instead)
+
+    outputs = json.loads(shell.run("pulumi stack output --json"))
+    (address,) = account.client("ec2").describe_addresses()["Addresses"]
+    assert (address["PublicIp"], address["InstanceId"]) == (by_hand.address, outputs["instanceId"])
+    rbac: Any = RbacAuthorizationV1Api(new_client_from_config(str(control_plane.kubeconfig)))
+    assert [subject.name for subject in rbac.read_cluster_role_binding("teleport-crb").subjects] == ["teleport-group"]
+    assert all(
+        r.resource_names for r in rbac.read_cluster_role("teleport-impersonation").rules if "impersonate" in r.verbs
+    )
+    data = core.read_namespaced_config_map("aws-auth", "kube-system").data
+    assert data["mapRoles"].startswith(AWS_AUTH["mapRoles"])
+    assert "teleport-role" not in data["mapRoles"]
+    assert outputs["roleArn"] in data["mapRoles"]
+    assert not [r for r in account.client("iam").list_roles()["Roles"] if r["RoleName"] == "teleport-role"]
+
+    shell.run("pulumi config set teleport-eks:protect false; pulumi up; pulumi destroy")
+    assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
+
+
+# ------------------------------------------------------------------------------------------------- the other documents
+
+
+@needs_the_cli
+def test_the_days_of_a_stack(shell: Shell, account: Account, core: Any) -> None:
+    """Upgrades and operations in the order of their documents, on one stack, from its creation to its end."""
+    shell.run(
+        "pulumi stack init dev; pulumi config set teleport-eks:kubeconfig ~/.kube/config;"
+        "pulumi config set teleport-eks:githubClientId Iv1.0123456789abcdef;"
+        "pulumi config set teleport-eks:githubClientSecret --secret;"
+        "pulumi config set teleport-eks:protect true; pulumi up",
+        stdin="the-first-secret",
+    )
+    outputs = [json.loads(shell.run("pulumi stack output --json"))]
+    ec2 = account.client("ec2")
+    (volume,) = ec2.describe_volumes(Filters=[{"Name": "tag:Name", "Values": ["teleport-storage-data"]}])["Volumes"]
+    snapshot = ec2.create_snapshot(VolumeId=volume["VolumeId"])["SnapshotId"]
+    instead = {"18.10.1": "18.10.0", "snap-0123456789abcdef0": snapshot}
+
+    said = []
+    for block in [*blocks(ROOT / "docs/upgrading.md"), *blocks(ROOT / "docs/operations.md")]:
+        if not block.needs_an_account:
+            said.append(shell.run(block.commands, instead, stdin="the-second-secret"))
+            if "destroy" not in block.commands:
+                outputs.append(json.loads(shell.run("pulumi stack output --json")))
+    ids = list(dict.fromkeys(output["instanceId"] for output in outputs))
+    assert len(ids) == 4, "by a new Teleport, by --replace and by the snapshot"
+    assert len({output["hostname"] for output in outputs}) == 1
+    assert any(line.startswith("present: ") for line in "".join(said).splitlines())
+    assert "the-second-secret" not in "".join(said)
+
+    states = [i["State"]["Name"] for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+    assert set(states) == {"terminated"}
+    assert ec2.describe_addresses()["Addresses"] == []
+    assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
+
+
+def test_a_pull_requests_preview_runs_here(shell: Shell) -> None:
+    identity = "-c user.name=x -c user.email=x@example.com"
+    shell.run(f"git init -qb main; git {identity} commit -q --allow-empty -m x; touch Pulumi.staging.yaml; git add .")
+    (preview,) = [block for block in blocks(ROOT / "docs/pull-requests.md") if not block.needs_an_account]
+    said = shell.run(preview.commands)
+    assert "resources to create" in said
+    assert said.splitlines()[-1] == '["staging"]'
+
+
+def test_messages_in_the_troubleshooting_are_the_programs_own() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    ours = [message for row in rows for message in re.findall(r"`([^`]+)`", row) if not message.startswith("tsh ")]
+    assert len(ours) > 15
+    sources = [p for folder in ("components", "userdata") for p in (ROOT / folder).rglob("*") if p.is_file()]
+    # Adjacent strings, as Python joins them.
+    text = re.sub(r'"\s*f?"', "", "\n".join(p.read_text() for p in sources if "__pycache__" not in p.parts))
+    assert [message for message in ours if message not in text] == []
