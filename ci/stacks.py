@@ -16,7 +16,18 @@ STACK_FILE = re.compile(r"Pulumi\.([A-Za-z0-9_-][A-Za-z0-9._-]*)\.ya?ml")
 # The sandbox's stack is in no account; `make test` brings it up.
 SANDBOX = "dev"
 # What no stack is made of. All else counts as code, so that a new folder is previewed rather than forgotten.
-NOT_CODE = ("docs/", "tests/", "bench/", "fleet/", "sandbox/", "ci/roles/", ".github/", ".ci/", ".gitignore")
+NOT_CODE = (
+    "docs/",
+    "examples/",
+    "tests/",
+    "bench/",
+    "fleet/",
+    "sandbox/",
+    "ci/roles/",
+    ".github/",
+    ".ci/",
+    ".gitignore",
+)
 
 
 def all_stacks(folder: Path) -> list[str]:

@@ -1,0 +1,27 @@
+"""The proxy as a library, for Pulumi programs of your own: see docs/library.md."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.cluster import Site, look_up
+    from components.proxy import TeleportProxy, TeleportProxyArgs
+    from components.settings import Settings, Team
+
+__all__ = ["Settings", "Site", "Team", "TeleportProxy", "TeleportProxyArgs", "look_up"]
+
+_MODULES = {
+    "Settings": "settings",
+    "Site": "cluster",
+    "Team": "settings",
+    "TeleportProxy": "proxy",
+    "TeleportProxyArgs": "proxy",
+    "look_up": "cluster",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Only when asked for: `python -m components.aws_auth` needs none of Pulumi's libraries, which are slow to load.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

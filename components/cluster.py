@@ -78,14 +78,14 @@ class Site:
     entry_lost_at: str = ""
 
 
-def look_up(settings: Settings, stack: str) -> Site:
-    """Reads the cluster and its VPC's subnets from AWS.
+def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = None) -> Site:
+    """Reads the cluster and its VPC's subnets from AWS; with ``opts``, through a provider of your own.
 
     Raises ConfigurationError when the account does not hold what the settings ask for.
     """
-    cluster = _look_up_cluster(settings.cluster_name, stack)
-    ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id)
-    subnets = [_look_up_subnet(subnet_id) for subnet_id in ids]
+    cluster = _look_up_cluster(settings.cluster_name, stack, opts)
+    ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
+    subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
     site = choose_site(settings, stack, cluster, subnets)
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
         return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster), site.names))
@@ -199,13 +199,13 @@ def kubeconfig(cluster: Cluster) -> str:
     )
 
 
-def _look_up_cluster(name: str, stack: str) -> Cluster:
+def _look_up_cluster(name: str, stack: str, opts: pulumi.InvokeOptions | None) -> Cluster:
     try:
-        found = aws.eks.get_cluster(name=name)
+        found = aws.eks.get_cluster(name=name, opts=opts)
     except Exception as error:
         if "ResourceNotFound" not in str(error) and "No cluster found" not in str(error):
             raise
-        rule = f"there is no such cluster here; {_clusters_there_are()}"
+        rule = f"there is no such cluster here; {_clusters_there_are(opts)}"
         refuse(
             [Problem(f"{NAMESPACE}:clusterName", name, rule, as_yaml(f"{NAMESPACE}:clusterName", "production"))], stack
         )
@@ -226,20 +226,20 @@ def _look_up_cluster(name: str, stack: str) -> Cluster:
     )
 
 
-def _clusters_there_are() -> str:
+def _clusters_there_are(opts: pulumi.InvokeOptions | None) -> str:
     try:
-        names = aws.eks.get_clusters().names
+        names = aws.eks.get_clusters(opts=opts).names
     except Exception as error:  # a help in a message, so never the message itself
         return f"those that are there could not be listed ({textwrap.shorten(str(error), 100)})"
     return f"there are {', '.join(sorted(names))}" if names else "there is none in this account and region"
 
 
-def _subnet_ids(vpc_id: str) -> Sequence[str]:
-    return aws.ec2.get_subnets(filters=[{"name": "vpc-id", "values": [vpc_id]}]).ids
+def _subnet_ids(vpc_id: str, opts: pulumi.InvokeOptions | None) -> Sequence[str]:
+    return aws.ec2.get_subnets(filters=[{"name": "vpc-id", "values": [vpc_id]}], opts=opts).ids
 
 
-def _look_up_subnet(subnet_id: str) -> Subnet:
-    found = aws.ec2.get_subnet(id=subnet_id)
+def _look_up_subnet(subnet_id: str, opts: pulumi.InvokeOptions | None) -> Subnet:
+    found = aws.ec2.get_subnet(id=subnet_id, opts=opts)
     return Subnet(
         id=found.id,
         name=found.tags.get("Name", ""),

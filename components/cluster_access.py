@@ -139,7 +139,7 @@ class ClusterAccess(pulumi.ComponentResource):
             opts=in_cluster,
         )
         for team in args.teams:
-            self._bind(args.names.team(team), team, in_cluster)
+            _bind(f"{name}-{team.organization.lower()}-{team.team}", args.names.team(team), team, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
@@ -173,14 +173,15 @@ class ClusterAccess(pulumi.ComponentResource):
 
         self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": args.names.group})
 
-    def _bind(self, name: str, team: Team, opts: pulumi.ResourceOptions) -> None:
-        """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""
-        if not team.cluster_role:
-            return
-        role = _rbac("ClusterRole", team.cluster_role)
-        subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
-        if not team.namespaces:
-            rbac.ClusterRoleBinding(name, metadata={"name": name}, role_ref=role, subjects=subjects, opts=opts)
-        for namespace in team.namespaces:
-            metadata: Any = {"name": name, "namespace": namespace}
-            rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)
+
+def _bind(name: str, name_there: str, team: Team, opts: pulumi.ResourceOptions) -> None:
+    """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""
+    if not team.cluster_role:
+        return
+    role = _rbac("ClusterRole", team.cluster_role)
+    subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
+    if not team.namespaces:
+        rbac.ClusterRoleBinding(name, metadata={"name": name_there}, role_ref=role, subjects=subjects, opts=opts)
+    for namespace in team.namespaces:
+        metadata: Any = {"name": name_there, "namespace": namespace}
+        rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)

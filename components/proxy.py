@@ -21,7 +21,7 @@ from userdata import HostConfig, render
 
 @dataclass(frozen=True)
 class TeleportProxyArgs:
-    """``stack`` keeps the parameters of several proxies in one account apart."""
+    """``stack`` names this proxy among all in the account: its SSM parameters are ``/teleport-eks/<stack>/...``."""
 
     stack: str
     settings: Settings
@@ -37,7 +37,8 @@ class TeleportProxy(pulumi.ComponentResource):
         super().__init__("teleport-eks:index:TeleportProxy", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
-        zone = aws.route53.get_zone(name=settings.hosted_zone) if settings.hosted_zone else None
+        invoke = pulumi.InvokeOptions(parent=self)
+        zone = aws.route53.get_zone(name=settings.hosted_zone, opts=invoke) if settings.hosted_zone else None
         parameters_path = f"/teleport-eks/{args.stack}"
 
         for warning in settings.warnings():

@@ -129,7 +129,10 @@ _DNS_LABEL = _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "must be the name of 
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, validate_default=True)
+    # Programs name the fields as Python does, stack files as Pulumi does.
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True, validate_default=True
+    )
 
 
 class Team(_Model):
@@ -146,16 +149,17 @@ class Team(_Model):
         ),
     ] = Field(description="The team's slug: the last part of its address on GitHub.")
     logins: tuple[Annotated[str, _match(r"[a-z_][a-z0-9_-]{0,31}", "must be a Unix login")], ...] = Field(
-        (), description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default."
+        default=(), description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default."
     )
     kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
         description="The Kubernetes groups that members are in; at least one."
     )
     cluster_role: Annotated[str, _match(r"[A-Za-z0-9.:_-]+", "must be the name of a ClusterRole")] | None = Field(
-        None, description="A ClusterRole to bind the groups to, such as `view` or `edit`. None: bind them yourself."
+        default=None,
+        description="A ClusterRole to bind the groups to, such as `view` or `edit`. None: bind them yourself.",
     )
     namespaces: tuple[Annotated[str, _DNS_LABEL], ...] = Field(
-        (), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
+        default=(), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
     )
 
     @field_validator("kubernetes_groups")
@@ -186,7 +190,8 @@ EXAMPLE_TEAM = {
 
 
 class Settings(_Model):
-    """One stack's configuration, checked.
+    """One proxy's configuration, checked: from a stack's file by ``load``, or built by another program, whose mistakes
+    are a ``pydantic.ValidationError`` that lists all of them.
 
     Each field is a key under ``teleport-eks:``; its description is the rule, its
     first example is what a message about it tells the operator to write. Where a
@@ -200,126 +205,134 @@ class Settings(_Model):
         description="Let's Encrypt's account: where it sends warnings.", examples=["platform@example.com"]
     )
     allow_open_admin_cidrs: bool = Field(
-        False, description="Lets adminCidrs hold ranges wider than /8, such as 0.0.0.0/0.", examples=[True]
+        default=False, description="Lets adminCidrs hold ranges wider than /8, such as 0.0.0.0/0.", examples=[True]
     )
     admin_cidrs: Annotated[tuple[Cidr, ...], _LIST] = Field(
-        (),
+        default=(),
         description="Who may reach SSH (22, 3022) and the auth service (3025). Empty: nobody; use Session Manager.",
         examples=[["203.0.113.7/32"]],
     )
     client_cidrs: Annotated[tuple[Cidr, ...], _LIST] = Field(
-        ("0.0.0.0/0",),
+        default=("0.0.0.0/0",),
         description="Who may reach the web page (3080), the SSH proxy (3023), the tunnel (3024) and Kubernetes (3026).",
         examples=[["0.0.0.0/0"]],
     )
     domain_name: HostName | None = Field(
-        None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
+        default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
     )
     hosted_zone: HostName | None = Field(
-        None, description="The public Route 53 zone that domainName is in.", examples=["example.com"]
+        default=None, description="The public Route 53 zone that domainName is in.", examples=["example.com"]
     )
     dynamic_dns: Literal["nip.io", "sslip.io"] = Field(
-        "nip.io",
+        default="nip.io",
         description="Which service names the proxy after its address, without domainName.",
         examples=["nip.io"],
     )
     acme_server: Annotated[str, _match(r"https://[^\s/]+/\S*", "must be the https address of an ACME directory")] = (
         Field(
-            "https://acme-v02.api.letsencrypt.org/directory",
+            default="https://acme-v02.api.letsencrypt.org/directory",
             description="The ACME directory.",
             examples=["https://acme-v02.api.letsencrypt.org/directory"],
         )
     )
-    teleport_version: str = Field("18.10.1", description="The Teleport release to run.", examples=["18.10.1"])
+    teleport_version: str = Field(default="18.10.1", description="The Teleport release to run.", examples=["18.10.1"])
     teleport_sha256: Annotated[str, _match(r"[0-9a-f]{64}", "must be 64 hexadecimal digits in lower case")] | None = (
         Field(
-            None,
+            default=None,
             description="The release's SHA-256, pinned. None: the one published beside it.",
             examples=["0123456789abcdef" * 4],
         )
     )
     instance_type: str = Field(
-        "t3.small", description="x86-64 or arm64 of the T, M, C or R family.", examples=["t3.small"]
+        default="t3.small", description="x86-64 or arm64 of the T, M, C or R family.", examples=["t3.small"]
     )
     host_updates: Literal["replace", "in-place"] = Field(
-        "replace",
+        default="replace",
         description="What a new Teleport or another change of the host does: a new instance, or a stop and start.",
         examples=["replace"],
     )
     subnet_id: Annotated[str, _match(r"subnet-[0-9a-f]{8,17}", "must be a subnet's id")] | None = Field(
-        None,
+        default=None,
         description="The public subnet to run in. None: the first of the cluster's VPC in name order.",
         examples=["subnet-0123456789abcdef0"],
     )
     access_mode: Literal["auto", "access-entry", "aws-auth"] = Field(
-        "auto",
+        default="auto",
         description="How the cluster learns of the proxy's role. auto: as the cluster is set up.",
         examples=["auto"],
     )
     github_client_id: Annotated[str, _match(r"\S+", "must be the OAuth app's client id")] | None = Field(
-        None,
+        default=None,
         description="The GitHub OAuth app's client id. None: the outputs say how to create the app.",
         examples=["Iv1.0123456789abcdef"],
     )
-    github_client_secret: SecretStr | None = Field(None, description="The GitHub OAuth app's client secret.")
+    github_client_secret: SecretStr | None = Field(default=None, description="The GitHub OAuth app's client secret.")
     allow_system_masters: bool = Field(
-        False,
+        default=False,
         description="Lets teams have the group system:masters, which no policy in the cluster can restrict.",
         examples=[True],
     )
     allow_anonymous_impersonation: bool = Field(
-        False,
+        default=False,
         description="Binds the impersonation role to system:anonymous too, as the guide of 2019 did.",
         examples=[False],
     )
     teams: Annotated[tuple[Team, ...], _LIST] = Field(
-        (), description="The GitHub teams, and what they are in the cluster.", examples=[[EXAMPLE_TEAM]]
+        default=(), description="The GitHub teams, and what they are in the cluster.", examples=[[EXAMPLE_TEAM]]
     )
     kubernetes_identity: Literal["shared", "person"] = Field(
-        "shared",
+        default="shared",
         description="Which Kubernetes user people are: one for all, or each their GitHub login.",
         examples=["shared"],
     )
     recordings: Literal["local", "s3"] = Field(
-        "local", description="Where session recordings are kept.", examples=["local"]
+        default="local", description="Where session recordings are kept.", examples=["local"]
     )
-    topology: Literal["single", "ha"] = Field("single", description="One instance, or several.", examples=["single"])
+    topology: Literal["single", "ha"] = Field(
+        default="single", description="One instance, or several.", examples=["single"]
+    )
     kubeconfig: (
         Annotated[SecretStr, AfterValidator(lambda text: SecretStr(_kubeconfig(text.get_secret_value())))] | None
     ) = Field(
-        None,
+        default=None,
         description="A kubeconfig (its text, or a path) to reach the cluster with. None: made from the cluster.",
         examples=["tunnel.kubeconfig"],
     )
     apply_to_cluster: bool = Field(
-        True,
+        default=True,
         description="false: write the cluster's objects to cluster-objects/, for a cluster out of reach.",
         examples=[False],
     )
     suffix_names: bool = Field(
-        False,
+        default=False,
         description="Ends the names in the cluster with the stack's, for a second proxy in one cluster.",
         examples=[True],
     )
     data_volume_size: int = Field(
-        20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
+        default=20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
     data_snapshot_id: Annotated[str, _match(r"snap-[0-9a-f]{8,17}", "must be a snapshot's id")] | None = Field(
-        None,
+        default=None,
         description="The snapshot that the data volume is restored from; another value replaces the volume.",
         examples=["snap-0123456789abcdef0"],
     )
     snapshot_days: int = Field(
-        7, ge=0, le=365, description="How many days the volume's daily snapshots are kept; 0: none.", examples=[7]
+        default=7,
+        ge=0,
+        le=365,
+        description="How many days the volume's daily snapshots are kept; 0: none.",
+        examples=[7],
     )
     wait_minutes: int = Field(
-        15,
+        default=15,
         ge=0,
         le=120,
         description="How long `pulumi up` waits for a new host to answer; 0: not at all.",
         examples=[15],
     )
-    protect: bool = Field(True, description="Protects the address and the data volume from deletion.", examples=[True])
+    protect: bool = Field(
+        default=True, description="Protects the address and the data volume from deletion.", examples=[True]
+    )
 
     @field_validator("admin_cidrs")
     @classmethod
@@ -455,7 +468,7 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
     """
     given = {key: value for key, value in config.items() if value != ""}
     try:
-        return Settings.model_validate(given)
+        return Settings.model_validate(given, by_alias=True, by_name=False)
     except pydantic.ValidationError as error:
         refuse([_problem(details) for details in error.errors()], stack)
         raise
@@ -464,7 +477,8 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
 def _problem(error: Any) -> Problem:
     """What pydantic found, in the operator's terms."""
     first, *path = error["loc"]
-    key = to_camel(first) if first in Settings.model_fields else first
+    # A default that is refused goes by the field's name; as a key, that name is one more that nobody knows.
+    key = to_camel(first) if first in Settings.model_fields and error["type"] != "extra_forbidden" else first
     names = [step for step in path if isinstance(step, str)]
     examples = EXAMPLE_TEAM if names else EXAMPLES
     name = names[-1] if names else key

@@ -2,12 +2,13 @@
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
 
 REGION = "eu-west-1"
-CLUSTER = "demo"
+CLUSTERS = ("demo", "staging")
 
 # What a first instance role, a comment and people's hands leave in a map over the years.
 AWS_AUTH = {
@@ -59,8 +60,8 @@ class Account:
         }
 
 
-def fill(account: Account) -> None:
-    """A VPC with two public and two private subnets, and in it an EKS cluster with its security group."""
+def fill(account: Account, clusters: Sequence[str] = CLUSTERS) -> None:
+    """A VPC with two public and two private subnets, and in it EKS clusters with a security group."""
     ec2 = account.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=_named("vpc", "demo"))["Vpc"]["VpcId"]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -83,7 +84,7 @@ def fill(account: Account) -> None:
             subnets.append(subnet)
 
     group = ec2.create_security_group(
-        GroupName=f"eks-cluster-sg-{CLUSTER}-1", Description="EKS created security group", VpcId=vpc
+        GroupName="eks-cluster-sg-demo-1", Description="EKS created security group", VpcId=vpc
     )["GroupId"]
     eks = account.client("eks")
 
@@ -94,17 +95,18 @@ def fill(account: Account) -> None:
         params["body"] = json.dumps(body)
 
     eks.meta.events.register("before-call.eks.CreateCluster", add_what_eks_decides)
-    eks.create_cluster(
-        name=CLUSTER,
-        version="1.34",
-        roleArn="arn:aws:iam::123456789012:role/demo-cluster",
-        resourcesVpcConfig={
-            "subnetIds": subnets,
-            "endpointPublicAccess": True,
-            "endpointPrivateAccess": True,
-            "publicAccessCidrs": ["0.0.0.0/0"],
-        },
-    )
+    for cluster in clusters:
+        eks.create_cluster(
+            name=cluster,
+            version="1.34",
+            roleArn="arn:aws:iam::123456789012:role/demo-cluster",
+            resourcesVpcConfig={
+                "subnetIds": subnets,
+                "endpointPublicAccess": True,
+                "endpointPrivateAccess": True,
+                "publicAccessCidrs": ["0.0.0.0/0"],
+            },
+        )
     account.client("route53").create_hosted_zone(Name="example.com", CallerReference="sandbox")
 
 

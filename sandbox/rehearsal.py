@@ -64,6 +64,7 @@ class Rehearsal(mocks.Mocks):
     stack: str = "dev"
     secret_keys: list[str] = field(default_factory=list)
     preview: bool = False
+    program: Path = ROOT / "__main__.py"
     progress: Callable[[str], Any] = lambda line: sys.stdout.write(f"{line}\n")  # several threads: a line at a time
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -71,14 +72,14 @@ class Rehearsal(mocks.Mocks):
     undo: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self) -> None:
-        """Runs ``__main__.py`` to its end. What the program raises is raised here."""
+        """Runs the program to its end. What the program raises is raised here."""
         pulumi.runtime.set_all_config(self.config, self.secret_keys)
         set_root_resource(None)  # type: ignore[arg-type] - of a run before this one
         mocks.set_mocks(self, PROJECT, self.stack, preview=self.preview, monitor=_Monitor(self))
 
         @pulumi.runtime.test
         def program() -> pulumi.Output:
-            runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+            runpy.run_path(str(self.program), run_name="__main__")
             exported.update(get_root_resource().outputs)  # type: ignore[union-attr]
             return pulumi.Output.all(*(self._keep(name, value) for name, value in exported.items()))
 

@@ -203,7 +203,7 @@ def test_bad_input_creates_nothing(rehearse: Rehearse, account: Account, core: A
 
 
 def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(rehearse: Rehearse, account: Account) -> None:
-    with pytest.raises(ConfigurationError, match="there are demo") as refused:
+    with pytest.raises(ConfigurationError, match="there are demo, staging") as refused:
         rehearse(clusterName="dmeo")
     assert "teleport-eks:clusterName\n    value: dmeo" in str(refused.value)
     assert set(made(account).values()) == {0}

@@ -419,7 +419,7 @@ def test_a_new_team_changes_what_it_is_granted_and_never_the_instance() -> None:
         "teleport-teams-roles-kube-acme-web",
         "teleport-teams-github-connector",
         "teleport-cluster-access-impersonation",
-        "teleport-acme-web",
+        "teleport-cluster-access-acme-web",
     }
 
 

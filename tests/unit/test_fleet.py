@@ -104,6 +104,6 @@ def test_a_stacks_file_is_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("account")
 def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(NotWrittenError, match="there are: demo"):
+    with pytest.raises(NotWrittenError, match="there are: demo, staging"):
         new_stack(tmp_path, "dmeo")
     assert not list(tmp_path.iterdir())

@@ -33,6 +33,7 @@ BAD = {
     "acmeEmail is missing": ({"acmeEmail": None}, "acmeEmail", "(not set)", "required"),
     "an e-mail without a domain": ({"acmeEmail": "platform"}, "acmeEmail", "platform", "e-mail"),
     "an unknown key": ({"clusterNam": "demo"}, "clusterNam", "demo", "the nearest is clusterName"),
+    "a key as programs spell it": ({"admin_cidrs": "[]"}, "admin_cidrs", "[]", "the nearest is adminCidrs"),
     "a malformed range": ({"adminCidrs": ["10.0.0"]}, "adminCidrs[0]", "10.0.0", "203.0.113.7/32"),
     "host bits": ({"clientCidrs": ["10.0.0.1/8"]}, "clientCidrs[0]", "10.0.0.1/8", "write 10.0.0.0/8"),
     "an IPv6 range": ({"clientCidrs": ["::/0"]}, "clientCidrs[0]", "::/0", "IPv4"),
