@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-31s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.complete ## the Python environment, in .venv
 
@@ -28,8 +28,8 @@ setup: .venv/.complete ## the Python environment, in .venv
 up: setup ## bring the dev stack up on stand-ins, on this machine only
 	@$(RUN) -m sandbox up
 
-preview: setup ## show what the dev stack would create, in seconds
-	@$(RUN) -m sandbox preview
+preview: setup ## show what the dev stack, or STACK=name, would create, in seconds
+	@$(RUN) -m sandbox preview $(STACK)
 
 down: setup ## take the dev stack and the stand-ins away
 	@$(RUN) -m sandbox down
@@ -62,8 +62,8 @@ test-unit test-cluster test-e2e: test-%: setup test-tools ## one part of the tes
 test-boot: setup test-tools ## the host's files, booted on this machine with every fault; as root
 	@$(AS_ROOT) $(RUN) -m pytest tests/boot -n 2
 
-stack: setup ## write the file of a new stack: make stack CLUSTER=name REGION=eu-west-1
-	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)"
+stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMAIL=you@example.com
+	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)" --email "$(EMAIL)"
 
 fleet-preview fleet-up: fleet-%: setup ## all stacks, or STACKS="a b", PARALLEL=4 at a time, RESUME=--resume
 	@$(RUN) -m fleet $* $(STACKS) --parallel $(or $(PARALLEL),4) $(RESUME)

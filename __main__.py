@@ -3,6 +3,7 @@
 import pulumi
 
 from components.cluster import look_up
+from components.console_page import console_page
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from components.settings import load
 
@@ -16,6 +17,7 @@ def main() -> None:
 
     for name, value in proxy.outputs.items():
         pulumi.export(name, value)
+    pulumi.export("readme", pulumi.Output.all(**proxy.outputs).apply(lambda known: console_page(settings, site, known)))
 
 
 main()

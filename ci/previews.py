@@ -1,10 +1,10 @@
 """Previews stacks one after the other, as the pull request workflow does.
 
-    ci/preview [--drift] [--output DIRECTORY] STACK...
+    ci/preview [--drift | --stand-ins] [--output DIRECTORY] STACK...
 
 Writes STACK.txt, what Pulumi said, and STACK.status, one word: ``same``, ``changes`` or ``failed``. Without --output it
-ends with the comment that a pull request would get. The stack dev is previewed on the sandbox's stand-ins. With --drift
-each stack is compared with what is really there. Exit 1 if a preview failed.
+ends with the comment that a pull request would get. With --drift each stack is compared with what is really there. With
+--stand-ins it is previewed in a made-up account, as dev always is. Exit 1 if a preview failed.
 """
 
 import argparse
@@ -23,9 +23,9 @@ TIMEOUT = 20 * 60  # seconds
 UNEXPECTED = "no changes were expected"
 
 
-def command(stack: str, *, drift: bool) -> list[str]:
-    if stack == SANDBOX:
-        return [".venv/bin/python", "-m", "sandbox", "preview"]
+def command(stack: str, *, drift: bool = False, stand_ins: bool = False) -> list[str]:
+    if stand_ins or stack == SANDBOX:
+        return [".venv/bin/python", "-m", "sandbox", "preview", stack]
     line = ["pulumi", "preview", "--stack", stack, "--non-interactive", "--color", "never", "--diff"]
     line.append("--suppress-outputs")  # they follow from the resources, and hold addresses
     if drift:
@@ -33,11 +33,11 @@ def command(stack: str, *, drift: bool) -> list[str]:
     return [*line, "--policy-pack", "policy"]
 
 
-def preview(stack: str, *, drift: bool = False) -> tuple[str, str]:
+def preview(stack: str, **how: bool) -> tuple[str, str]:
     """What the preview says, without secrets, and its status."""
     try:
         done = subprocess.run(
-            command(stack, drift=drift),
+            command(stack, **how),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,7 +62,9 @@ def status(returncode: int, text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ci/preview", description="Previews stacks as the workflow does.")
-    parser.add_argument("--drift", action="store_true", help="compare with what is really there")
+    against = parser.add_mutually_exclusive_group()
+    against.add_argument("--drift", action="store_true", help="compare with what is really there")
+    against.add_argument("--stand-ins", action="store_true", help="preview in a made-up account")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where the previews go")
     parser.add_argument("stacks", nargs="+", metavar="STACK")
     args = parser.parse_args(argv)
@@ -72,9 +74,9 @@ def main(argv: list[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for stack in args.stacks:
             print(f"previewing {stack}", file=sys.stderr, flush=True)
-            text, how = preview(stack, drift=args.drift)
+            text, outcome = preview(stack, drift=args.drift, stand_ins=args.stand_ins)
             (folder / f"{stack}.txt").write_text(text)
-            (folder / f"{stack}.status").write_text(how)
+            (folder / f"{stack}.status").write_text(outcome)
             if args.output:
                 print(text, flush=True)
         previews = read(folder, args.stacks)

@@ -23,10 +23,11 @@ def main() -> int:
     new = verbs.add_parser("stack")
     new.add_argument("cluster")
     new.add_argument("--region", required=True)
+    new.add_argument("--email", default="", help="Let's Encrypt's account; else left to be filled in")
     args = parser.parse_args()
 
     if args.verb == "stack":
-        print(write_stack(ROOT, args.cluster, args.region))
+        print(write_stack(ROOT, args.cluster, args.region, args.email))
         return 0
     names = args.stacks or stacks(ROOT)
     if args.resume:

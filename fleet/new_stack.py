@@ -19,6 +19,7 @@ def write_stack(
     project: Path,
     name: str,
     region: str,
+    email: str = "",
     *,
     client: Callable[..., Any] = boto3.client,
     my_address: Callable[[], str] | None = None,
@@ -40,6 +41,7 @@ def write_stack(
         template.render(
             name=name,
             region=region,
+            email=email,
             subnet=_public_subnet(ec2, network["vpcId"]),
             vpc=network["vpcId"],
             authentication_mode=mode,
@@ -50,7 +52,12 @@ def write_stack(
             address=_try(my_address or _my_address),
         )
     )
-    return f"{path.name} is written. Read it, then:\n\n  pulumi stack init {name}\n  pulumi up -s {name}"
+    return (
+        f"{path.name} is written. Read it, then:\n\n"
+        f"  make preview STACK={name}   # is it accepted? In an account that is made up\n"
+        f"  pulumi stack init {name}\n"
+        f"  pulumi up -s {name}"
+    )
 
 
 def _public_subnet(ec2: Any, vpc: str) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""``python -m sandbox up|preview|down``: the dev stack on stand-ins, on this machine only."""
+"""``python -m sandbox up|preview [STACK]|down``: the dev stack on stand-ins, on this machine only.
+
+A preview takes any stack. What is made of its file is real, but the account is made up, with a cluster of the name that
+the file says in it.
+"""
 
 import json
 import logging
@@ -25,6 +29,7 @@ STACK = "dev"
 DIRECTORY = ROOT / ".sandbox"
 STATE = DIRECTORY / "state.json"
 UNDO = DIRECTORY / "undo.json"
+ENVIRONMENT = DIRECTORY / "env"
 
 STAND_INS = """\
 real:      etcd, kube-apiserver and kube-controller-manager; every Kubernetes object; the edit of aws-auth{engine}
@@ -44,6 +49,7 @@ def up() -> None:
     plane = ControlPlane.start(DIRECTORY / "cluster")
     shutil.copy(plane.kubeconfig, DIRECTORY / "kubeconfig")
     account = _account(plane)
+    _write_environment(account)
     if missing:
         _say(f"rehearsing the stack {STACK}, for there is no {', '.join(missing)} on PATH")
         rehearsal = Rehearsal(account, stack_config(STACK), STACK)
@@ -61,13 +67,15 @@ def up() -> None:
         changed = {kind: count for kind, count in changes.items() if kind != "same"}
         print(f"\nChanges: {changed or 'none; the stack is as it should be'}")
         print("\n" + STAND_INS.format(engine=f"; the engine, {engine.version}", mocks=""))
-    print(f"\nUp in {time.monotonic() - began:.0f} s. Look at the cluster with\n")
-    print("  KUBECONFIG=.sandbox/kubeconfig kubectl -n kube-system get configmap aws-auth -o yaml\n")
+    print(f"\nUp in {time.monotonic() - began:.0f} s. Look around with\n")
+    print("  . .sandbox/env    # this shell's aws, kubectl and pulumi are the sandbox's")
+    print("  aws ec2 describe-instances")
+    print("  kubectl -n kube-system get configmap aws-auth -o yaml\n")
     print("and take it all away with `make down`.")
 
 
-def preview() -> None:
-    """Shows what ``up`` would create in an account that is made up for the moment; starts no server but moto."""
+def preview(stack: str = STACK) -> None:
+    """Shows what ``stack`` would create in an account that is made up for the moment; starts no server but moto."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # There is no cluster here, and so no aws-auth to look at.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("aws-auth could not be looked at"))
@@ -75,17 +83,17 @@ def preview() -> None:
     server.start()
     try:
         account = Account("http://{}:{}".format(*server.get_host_and_port()))
-        fill(account)
-        config = stack_config(STACK)
+        config = stack_config(stack)
+        fill(account, [config["teleport-eks:clusterName"] or "demo"])
         # Nothing in a preview asks the cluster, which may not be there.
         config["teleport-eks:kubeconfig"] = "kind: Config\nclusters: []"
-        rehearsal = Rehearsal(account, config, STACK, preview=True, progress=len)
+        rehearsal = Rehearsal(account, config, stack, preview=True, progress=len)
         rehearsal.run()
     finally:
         server.stop()
     _show(rehearsal.nodes(), rehearsal.outputs)
     count = sum(resource.is_custom for resource in rehearsal.resources)
-    print(f"\n{count} resources to create. `make up` creates them on stand-ins.")
+    print(f"\n{count} resources to create. {'`make up` creates them on stand-ins.' if stack == STACK else ''}".rstrip())
 
 
 def down(*, quiet: bool = False) -> None:
@@ -131,6 +139,17 @@ def _account(plane: ControlPlane) -> Account:
     return account
 
 
+def _write_environment(account: Account) -> None:
+    """What a shell sources to have its tools work on the sandbox."""
+    environment = {
+        **account.environment(),
+        **cli.environment(DIRECTORY),
+        "KUBECONFIG": str(DIRECTORY / "kubeconfig"),
+        "PATH": f"{ROOT / '.venv/bin'}:$PATH",  # the AWS CLI
+    }
+    ENVIRONMENT.write_text("".join(f'export {name}="{value}"\n' for name, value in environment.items()))
+
+
 def _wait(url: str, pid: int, command: list[str], seconds: int = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and daemons.runs(pid, command):
@@ -150,7 +169,7 @@ def _show(nodes: Iterable[Node], outputs: dict) -> None:
         print(f"  {line}")
     print("\nOutputs:")
     for name, value in outputs.items():
-        if name != "nextSteps":
+        if name not in ("nextSteps", "readme"):
             print(f"  {name:<20}{value}")
     if "nextSteps" in outputs:
         print("\nNext steps:\n  " + outputs["nextSteps"].replace("\n", "\n  "))
@@ -162,6 +181,8 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        {"up": up, "preview": preview, "down": down}[sys.argv[1]]()
+        {"up": up, "preview": preview, "down": down}[sys.argv[1]](*sys.argv[2:])
     except ConfigurationError as error:
         sys.exit(f"\n{error}")
+    except FileNotFoundError as error:
+        sys.exit(f"there is no {error.filename}")

@@ -24,7 +24,7 @@ class Engine:
 
     version: str
     directory: Path
-    environment: dict[str, str]
+    variables: dict[str, str]
     project: Path = ROOT
 
     def up(self, stack: str, say: Callable[[str], Any]) -> tuple[list[Node], dict[str, Any], dict[str, int]]:
@@ -40,16 +40,18 @@ class Engine:
         self.select(stack).destroy(on_output=say)
 
     def select(self, stack: str) -> automation.Stack:
-        backend = self.directory / "pulumi"
-        backend.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **self.environment,
-            "PULUMI_BACKEND_URL": f"file://{backend}",
-            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-        }
-        options = automation.LocalWorkspaceOptions(env_vars=environment)
+        (self.directory / "pulumi").mkdir(parents=True, exist_ok=True)
+        options = automation.LocalWorkspaceOptions(env_vars={**self.variables, **environment(self.directory)})
         return automation.create_or_select_stack(stack, work_dir=str(self.project), opts=options)
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """What has the CLI keep its state in ``directory``."""
+    return {
+        "PULUMI_BACKEND_URL": f"file://{directory / 'pulumi'}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
 
 
 def missing() -> list[str]:
@@ -65,7 +67,7 @@ def missing() -> list[str]:
     ]
 
 
-def engine(directory: Path, environment: dict[str, str]) -> Engine:
+def engine(directory: Path, variables: dict[str, str]) -> Engine:
     """The engine, for a stack whose state is kept in ``directory``."""
     version = subprocess.run(["pulumi", "version"], capture_output=True, text=True, check=True)
-    return Engine(f"Pulumi {version.stdout.strip()}", directory, environment)
+    return Engine(f"Pulumi {version.stdout.strip()}", directory, variables)

@@ -31,6 +31,7 @@ OUTPUTS = [
     "accessMode",
     "kubernetesGroup",
     "nextSteps",
+    "readme",
 ]
 
 Rehearse = Callable[..., Rehearsal]
@@ -139,6 +140,11 @@ def test_the_outputs_are_the_contracts(rehearse: Rehearse) -> None:
     outputs = rehearse().outputs
     assert list(outputs) == OUTPUTS
     assert all(outputs.values())
+    assert f"| web page | <{outputs['webUrl']}>" in outputs["readme"]
+    assert (
+        "| [acme/developers](https://github.com/orgs/acme/teams/developers) | developers | edit in default |\n"
+        in (outputs["readme"])
+    )
 
 
 def test_a_destroy_leaves_the_cluster_as_it_was(rehearse: Rehearse, core: Any, control_plane: ControlPlane) -> None:

@@ -17,6 +17,7 @@ from components.cluster_access import Names, aws_auth_command
 from sandbox import cli
 from sandbox.account import Account
 from sandbox.rehearsal import ROOT
+from tests.e2e.test_docs import Shell, blocks
 
 MISSING = cli.missing()
 CREATED = 28  # resources that a provider makes, the provider of Kubernetes among them
@@ -66,6 +67,12 @@ def test_without_the_cli_it_rehearses_each_time_anew_and_leaves_nothing(project:
     assert "Next steps:\n  1. Create a GitHub OAuth app:" in first
     assert "not real:  AWS is moto" in first
     assert len(running(project)) == 3, "etcd, the API server and the controllers"
+
+    _, second_stack = (block for block in blocks(ROOT / "README.md") if not block.needs_an_account)
+    shell = Shell(project, {**os.environ, "PATH": without_pulumi()})
+    said = shell.run(second_stack.commands)
+    assert "<summary>staging</summary>" in said
+    assert said.count("25 resources to create") == 2
 
     second = sandbox(project, "up", path=without_pulumi())
     assert second.count("\n  + ") == CREATED, "a rehearsal keeps no state"

@@ -77,8 +77,8 @@ def account() -> Iterator[Any]:
         yield
 
 
-def new_stack(project: Path, name: str = "demo") -> str:
-    return write_stack(project, name, REGION, client=boto3.client, my_address=lambda: "198.51.100.4")
+def new_stack(project: Path, name: str = "demo", email: str = "platform@example.com") -> str:
+    return write_stack(project, name, REGION, email, client=boto3.client, my_address=lambda: "198.51.100.4")
 
 
 @pytest.mark.usefixtures("account")
@@ -91,7 +91,13 @@ def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path:
     assert "public and private, the public one open to 0.0.0.0/0" in text
     config = {k.removeprefix("teleport-eks:"): v for k, v in yaml.safe_load(text)["config"].items() if "teleport" in k}
     assert config["clusterName"] == "demo"
-    parse({**config, "acmeEmail": "platform@example.com", "teams": "[]"}, "x")
+    assert parse({**config, "teams": "[]"}, "x").acme_email == "platform@example.com"
+
+
+@pytest.mark.usefixtures("account")
+def test_without_an_address_the_file_has_a_place_for_it(tmp_path: Path) -> None:
+    new_stack(tmp_path, email="")
+    assert 'teleport-eks:acmeEmail: ""   # for example' in (tmp_path / "Pulumi.demo.yaml").read_text()
 
 
 @pytest.mark.usefixtures("account")
