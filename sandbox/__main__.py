@@ -16,11 +16,10 @@ from contextlib import suppress
 
 from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
-from moto.server import ThreadedMotoServer
 
 from components.settings import ConfigurationError
 from sandbox import cli, daemons
-from sandbox.account import AWS_AUTH, Account, fill
+from sandbox.account import AWS_AUTH, Account, fill, made_up
 from sandbox.control_plane import ControlPlane
 from sandbox.rehearsal import ROOT, Rehearsal, stack_config, undo
 from sandbox.tree import Node, tree
@@ -79,18 +78,12 @@ def preview(stack: str = STACK) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # There is no cluster here, and so no aws-auth to look at.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("aws-auth could not be looked at"))
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        account = Account("http://{}:{}".format(*server.get_host_and_port()))
-        config = stack_config(stack)
-        fill(account, [config["teleport-eks:clusterName"] or "demo"])
-        # Nothing in a preview asks the cluster, which may not be there.
-        config["teleport-eks:kubeconfig"] = "kind: Config\nclusters: []"
+    config = stack_config(stack)
+    # Nothing in a preview asks the cluster, which may not be there.
+    config["teleport-eks:kubeconfig"] = "kind: Config\nclusters: []"
+    with made_up([config["teleport-eks:clusterName"] or "demo"]) as account:
         rehearsal = Rehearsal(account, config, stack, preview=True, progress=len)
         rehearsal.run()
-    finally:
-        server.stop()
     _show(rehearsal.nodes(), rehearsal.outputs)
     count = sum(resource.is_custom for resource in rehearsal.resources)
     print(f"\n{count} resources to create. {'`make up` creates them on stand-ins.' if stack == STACK else ''}".rstrip())

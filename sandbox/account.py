@@ -2,10 +2,14 @@
 
 import functools
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import requests
+from moto.server import ThreadedMotoServer
 
 REGION = "eu-west-1"
 CLUSTERS = ("demo", "staging")
@@ -58,6 +62,22 @@ class Account:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
+
+
+@contextmanager
+def made_up(clusters: Sequence[str] = CLUSTERS) -> Iterator[Account]:
+    """An account for the moment, filled, with moto in this process, which has only one at a time."""
+    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        account = Account("http://{}:{}".format(*server.get_host_and_port()))
+        # What is in moto is the process's, and outlives its servers.
+        requests.post(f"{account.endpoint}/moto-api/reset", timeout=30).raise_for_status()
+        fill(account, clusters)
+        yield account
+    finally:
+        server.stop()
 
 
 def fill(account: Account, clusters: Sequence[str] = CLUSTERS) -> None:

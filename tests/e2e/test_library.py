@@ -6,21 +6,19 @@ import sys
 import zipfile
 from pathlib import Path
 
-import requests
-
-from sandbox.account import Account, fill
+from sandbox.account import Account, made_up
 from sandbox.rehearsal import ROOT, Rehearsal
 
 PROGRAM = ROOT / "examples/two-clusters/__main__.py"
 
 
-def test_the_examples_two_proxies_keep_out_of_each_others_way(account: Account) -> None:
-    requests.post(f"{account.endpoint}/moto-api/reset", timeout=30).raise_for_status()
-    fill(account, ["production", "staging"])
+def test_the_examples_two_proxies_keep_out_of_each_others_way() -> None:
     secrets = {"teleport-eks:productionClientSecret": "hush", "teleport-eks:stagingClientSecret": "hush"}
     ids = {"teleport-eks:productionClientId": "Iv1.1", "teleport-eks:stagingClientId": "Iv1.2"}
-    rehearsal = Rehearsal(account, ids | secrets, secret_keys=[*secrets], preview=True, program=PROGRAM, progress=len)
-    rehearsal.run()
+    with made_up(["production", "staging"]) as account:
+        keys = [*secrets]
+        rehearsal = Rehearsal(account, ids | secrets, secret_keys=keys, preview=True, program=PROGRAM, progress=len)
+        rehearsal.run()
 
     urns = [resource.urn for resource in rehearsal.resources]
     assert sorted(urns) == sorted(set(urns))

@@ -17,7 +17,6 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 from pulumi.runtime import mocks
 
 from ci import previews
@@ -28,7 +27,7 @@ from ci.redact import redact
 from ci.roles import pipeline_roles
 from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
 from ci.stacks import all_stacks, touched
-from sandbox.account import Account, fill
+from sandbox.account import Account, made_up
 from sandbox.rehearsal import Rehearsal, stack_config
 from tests.recorder import record
 
@@ -434,12 +433,8 @@ Call = tuple[str, dict]
 def calls() -> dict[str, list[Call]]:
     """What the program asks of AWS, in a preview and when it is brought up with all that it can have: the IAM action
     of each call, and its parameters."""
-    os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
     made: dict[str, list[Call]] = {}
-    try:
-        fill(Account("http://{}:{}".format(*server.get_host_and_port())))
+    with made_up() as account:
         for name in ("preview", "up"):
             made[name] = called = []
 
@@ -460,11 +455,8 @@ def calls() -> dict[str, list[Call]]:
                 "teleport-eks:githubClientId": "Iv1.abc",
                 "teleport-eks:githubClientSecret": "not-a-real-one",
             }
-            account = Recorded("http://{}:{}".format(*server.get_host_and_port()))
-            keys = ["teleport-eks:githubClientSecret"]
-            WithoutCluster(account, config, secret_keys=keys, preview=name == "preview", progress=len).run()
-    finally:
-        server.stop()
+            recorded, keys = Recorded(account.endpoint), ["teleport-eks:githubClientSecret"]
+            WithoutCluster(recorded, config, secret_keys=keys, preview=name == "preview", progress=len).run()
     return made
 
 
