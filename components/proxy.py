@@ -77,6 +77,7 @@ class TeleportProxy(pulumi.ComponentResource):
         storage = ProxyStorage(
             f"{name}-storage",
             ProxyStorageArgs(
+                stack=args.stack,
                 partition=cluster.partition,
                 availability_zone=subnet.availability_zone,
                 size=settings.data_volume_size,

@@ -10,8 +10,11 @@ from components.identity import assumed_by
 
 @dataclass(frozen=True)
 class ProxyStorageArgs:
-    """``size`` in GiB: it can grow, and the host grows the file system with it. ``snapshot_days`` 0: none."""
+    """``stack`` names the proxy among all in the account. ``size`` in GiB: it can grow, and the host grows the file
+    system with it. ``snapshot_days`` 0: none.
+    """
 
+    stack: str
     partition: str
     availability_zone: str
     size: int
@@ -33,7 +36,7 @@ class ProxyStorage(pulumi.ComponentResource):
         super().__init__("teleport-eks:index:ProxyStorage", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         # A tag of its own: by "Name", another stack's volume could be taken for this one.
-        snapshot_tag = {"teleport-eks/snapshots": f"{pulumi.get_stack()}-{name}"}
+        snapshot_tag = {"teleport-eks/snapshots": args.stack}
 
         volume = aws.ebs.Volume(
             f"{name}-data",

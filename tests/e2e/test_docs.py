@@ -111,6 +111,22 @@ def test_every_command_is_run_or_marked_as_needing_a_real_account() -> None:
     assert [words[:2] for words in readme] == [["make", "up"], [".", ".sandbox/env"]]
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_links_lead_somewhere() -> None:
+    links = [(d, link) for d in DOCUMENTS for link in re.findall(r"\]\((?!https?:)([^)]+)\)", d.read_text())]
+    assert len(links) > 20
+    for document, link in links:
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), f"{document.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{document.name}: {link}"
+
+
 # ------------------------------------------------------------------------------------------------------- docs/moving.md
 
 

@@ -180,7 +180,7 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
 
 
 def storage(snapshot_days: int) -> ProxyStorageArgs:
-    return ProxyStorageArgs("aws", "eu-west-1a", 30, "snap-1", snapshot_days, True)
+    return ProxyStorageArgs("prod", "aws", "eu-west-1a", 30, "snap-1", snapshot_days, True)
 
 
 def test_the_data_volume_is_encrypted_and_backed_up_each_day() -> None:
