@@ -29,7 +29,7 @@ class Result:
             # Pulumi's error is all that it printed; what went wrong first is what to look at.
             return f"FAILED: {next((line for line in lines if line.startswith('error: ')), lines[-1])}"
         changed = {kind: count for kind, count in sorted(self.changes.items()) if kind != "same" and count}
-        return ", ".join(f"{count} to {kind}" for kind, count in changed.items()) or "no changes"
+        return ", ".join(f"{kind} {count}" for kind, count in changed.items()) or "no changes"
 
 
 def stacks(project: Path) -> list[str]:

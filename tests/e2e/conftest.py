@@ -1,13 +1,18 @@
 """An emulated account and a real cluster, as `make up` has them, for the tests in this folder."""
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 
+from sandbox import cli
 from sandbox.account import AWS_AUTH, Account, made_up
 from sandbox.control_plane import ControlPlane
+from tests.e2e.shell import Shell, copy_of_the_project
 
 
 @pytest.fixture
@@ -24,3 +29,23 @@ def core(control_plane: ControlPlane) -> Iterator[kubernetes.CoreV1Api]:
     core.create_namespaced_config_map("kube-system", body)
     yield core
     core.delete_namespaced_config_map("aws-auth", "kube-system")
+
+
+@pytest.fixture
+def shell(tmp_path: Path, account: Account, control_plane: ControlPlane, core: kubernetes.CoreV1Api) -> Shell:
+    """A shell whose aws, pulumi and ~/.kube/config are the account's and the cluster's."""
+    del core  # only has to be there
+    (tmp_path / "home/.kube").mkdir(parents=True)
+    shutil.copy(control_plane.kubeconfig, tmp_path / "home/.kube/config")
+    (tmp_path / "pulumi").mkdir()
+    project = copy_of_the_project(tmp_path)
+    environment = {
+        **os.environ,
+        **account.environment(),
+        **cli.environment(tmp_path),
+        "HOME": str(tmp_path / "home"),
+        "PATH": f"{project}/.venv/bin:{os.environ['PATH']}",
+        "PULUMI_HOME": os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"),
+        "PULUMI_SKIP_CONFIRMATIONS": "true",
+    }
+    return Shell(project, environment)

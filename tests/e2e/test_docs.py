@@ -5,12 +5,8 @@ left out: its commands cannot run here.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +16,14 @@ import pytest
 from kubernetes.client import ApiException, RbacAuthorizationV1Api
 from kubernetes.config import new_client_from_config
 
-from sandbox import cli
 from sandbox.account import AWS_AUTH, Account
 from sandbox.control_plane import ControlPlane
 from sandbox.rehearsal import ROOT, Rehearsal, stack_config
+from tests.e2e.shell import Shell, needs_the_cli
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_HERE = {"docs/moving.md", "docs/operations.md", "docs/pull-requests.md", "docs/upgrading.md"}
 RUN_ELSEWHERE = {"README.md"}  # by test_sandbox.py, but `make test`, which is this
-
-MISSING = cli.missing()
-needs_the_cli = pytest.mark.skipif(
-    bool(MISSING), reason=f"NOT RUN under the real Pulumi engine: no {', '.join(MISSING)} on PATH"
-)
 
 
 @dataclass(frozen=True)
@@ -51,55 +42,6 @@ def blocks(document: Path) -> list[Block]:
         line = text[: block.start()].count("\n") + 1
         found.append(Block(str(document.relative_to(ROOT)), line, block[1], "real account" in section))
     return found
-
-
-@dataclass
-class Shell:
-    """A shell in a copy of the project, with the sandbox's account and cluster around it."""
-
-    project: Path
-    environment: dict[str, str]
-
-    def run(self, commands: str, instead: Mapping[str, str] | None = None, stdin: str = "") -> str:
-        """What the commands say; each has to succeed. ``instead``: what this machine has for what is written."""
-        for written, here in (instead or {}).items():
-            commands = commands.replace(written, here)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", commands],
-            cwd=self.project,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
-
-
-@pytest.fixture
-def shell(tmp_path: Path, account: Account, control_plane: ControlPlane, core: Any) -> Shell:
-    del core  # only has to be there
-    project, home = tmp_path / "project", tmp_path / "home"
-    left_out = shutil.ignore_patterns(".git", ".venv", ".sandbox", "__pycache__", ".*_cache", ".hypothesis")
-    shutil.copytree(ROOT, project, ignore=left_out)
-    (project / ".venv").symlink_to(sys.prefix)
-    (home / ".kube").mkdir(parents=True)
-    shutil.copy(control_plane.kubeconfig, home / ".kube/config")
-    backend = tmp_path / "state"
-    backend.mkdir()
-    environment = {
-        **os.environ,
-        **account.environment(),
-        "HOME": str(home),
-        "PATH": f"{project}/.venv/bin:{os.environ['PATH']}",
-        "PULUMI_BACKEND_URL": f"file://{backend}",
-        "PULUMI_CONFIG_PASSPHRASE": cli.PASSPHRASE,
-        "PULUMI_HOME": os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"),
-        "PULUMI_SKIP_CONFIRMATIONS": "true",
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-    }
-    return Shell(project, environment)
 
 
 def test_every_command_is_run_or_marked_as_needing_a_real_account() -> None:

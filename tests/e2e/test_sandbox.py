@@ -3,9 +3,7 @@
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,19 +15,16 @@ from components.cluster_access import Names, aws_auth_command
 from sandbox import cli
 from sandbox.account import Account
 from sandbox.rehearsal import ROOT
-from tests.e2e.test_docs import Shell, blocks
+from tests.e2e.shell import Shell, copy_of_the_project, needs_the_cli
+from tests.e2e.test_docs import blocks
 
-MISSING = cli.missing()
 CREATED = 28  # resources that a provider makes, the provider of Kubernetes among them
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the project with the same environment; its sandbox is gone at the end, whatever happens."""
-    copy = tmp_path / "project"
-    left_out = shutil.ignore_patterns(".git", ".venv", ".sandbox", "__pycache__", ".*_cache", ".hypothesis", "tests")
-    shutil.copytree(ROOT, copy, ignore=left_out)
-    (copy / ".venv").symlink_to(sys.prefix)
+    """A copy of the project; its sandbox is gone at the end, whatever happens."""
+    copy = copy_of_the_project(tmp_path)
     yield copy
     sandbox(copy, "down", check=False)
 
@@ -100,7 +95,7 @@ def test_bad_configuration_is_one_message_without_a_traceback(project: Path) -> 
     assert "Traceback" not in shown
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"NOT RUN under the real Pulumi engine: no {', '.join(MISSING)} on PATH")
+@needs_the_cli
 def test_under_the_real_engine(project: Path) -> None:
     sandbox(project, "up")
     assert "Changes: none" in sandbox(project, "up")

@@ -32,7 +32,7 @@ def test_one_failure_stops_no_other_and_is_told() -> None:
     results, said = collect(["a", "b", "c"], operation)
     assert [result.stack for result in results] == ["a", "b", "c"]
     assert [bool(result.error) for result in results] == [False, True, False]
-    assert results[0].summary() == "2 to create, 1 to update"
+    assert results[0].summary() == "create 2, update 1"
     assert "a: error: careful" in said
     assert any(line.startswith("b: FAILED: error: no such cluster (") for line in said)
     assert "FAILED" in table(results).splitlines()[1]

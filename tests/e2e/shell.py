@@ -1,0 +1,49 @@
+"""A shell in a copy of the project."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sandbox import cli
+from sandbox.rehearsal import ROOT
+
+MISSING = cli.missing()
+needs_the_cli = pytest.mark.skipif(
+    bool(MISSING), reason=f"NOT RUN under the real Pulumi engine: no {', '.join(MISSING)} on PATH"
+)
+
+
+def copy_of_the_project(directory: Path) -> Path:
+    """What is in the project's folder, with the same environment, but without a sandbox."""
+    copy = directory / "project"
+    left_out = shutil.ignore_patterns(".git", ".venv", ".sandbox", "__pycache__", ".*_cache", ".hypothesis", "tests")
+    shutil.copytree(ROOT, copy, ignore=left_out)
+    (copy / ".venv").symlink_to(sys.prefix)
+    return copy
+
+
+@dataclass
+class Shell:
+    project: Path
+    environment: dict[str, str]
+
+    def run(self, commands: str, instead: Mapping[str, str] | None = None, stdin: str = "", code: int = 0) -> str:
+        """What the commands print. ``code``: their exit status. ``instead``: what is here for what is written."""
+        for written, here in (instead or {}).items():
+            commands = commands.replace(written, here)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self.project,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == code, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout

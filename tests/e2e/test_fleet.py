@@ -1,0 +1,45 @@
+"""Several stacks at once, under the real engine; tests/unit/test_fleet.py has what does not need one."""
+
+import re
+from typing import Any
+
+import yaml
+
+from sandbox.account import AWS_AUTH
+from tests.e2e.shell import Shell, needs_the_cli
+
+
+def write_stack(shell: Shell, name: str, **changes: str) -> None:
+    config = yaml.safe_load((shell.project / "Pulumi.dev.yaml").read_text())
+    config["config"] |= {"teleport-eks:kubeconfig": "~/.kube/config", "teleport-eks:suffixNames": "true"}
+    config["config"] |= {f"teleport-eks:{key}": value for key, value in changes.items()}
+    (shell.project / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump(config))
+    shell.run(f"pulumi stack init {name}")
+
+
+def row(said: str, stack: str) -> str:
+    """What the table at the end says of the stack."""
+    (summary,) = re.findall(rf"^  {stack} +\d+ s  (.*)$", said, re.MULTILINE)
+    return summary
+
+
+@needs_the_cli
+def test_one_stack_that_fails_stops_no_other_and_only_it_is_run_again(shell: Shell, core: Any) -> None:
+    write_stack(shell, "blue")
+    write_stack(shell, "green")
+    write_stack(shell, "red", acmeEmail="nobody")
+
+    previewed = shell.run("make fleet-preview", code=2)
+    assert row(previewed, "blue") == row(previewed, "green") == "create 37"
+    assert row(previewed, "red") == "FAILED: error: 1 problem in Pulumi.red.yaml. Nothing was created or changed."
+    assert row(shell.run("make fleet-up PARALLEL=3", code=2), "green") == "create 37"
+
+    fixed = (shell.project / "Pulumi.red.yaml").read_text().replace("acmeEmail: nobody", "acmeEmail: a@example.com")
+    (shell.project / "Pulumi.red.yaml").write_text(fixed)
+    resumed = shell.run("make fleet-up RESUME=--resume")
+    assert row(resumed, "red") == "create 36"  # the stack itself is there
+    assert "blue" not in resumed
+    assert row(shell.run('make fleet-preview STACKS="blue red"'), "red") == "no changes"
+
+    shell.run("for stack in blue green red; do pulumi destroy -s $stack; done")
+    assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
