@@ -53,7 +53,8 @@ def _keys() -> list[dict[str, Any]]:
 
 def _project_key(key: dict[str, Any]) -> str:
     items = f"    items:\n      type: {key['items']}\n" if key["kind"] == "array" else ""
-    default, description = json.dumps(key["default"]), json.dumps(key["description"])
+    secret = " A secret: `pulumi config set --secret`." if key["name"] in SECRETS else ""
+    default, description = json.dumps(key["default"]), json.dumps(key["description"] + secret)
     return f"  {key['name']}:\n    type: {key['kind']}\n{items}    default: {default}\n    description: {description}\n"
 
 
