@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import jinja2
+from botocore.exceptions import BotoCoreError, ClientError
 
 from components.cluster import PUBLIC_SUBNET_TAG, access_mode
 
@@ -28,6 +29,26 @@ def write_stack(
     path = project / f"Pulumi.{name}.yaml"
     if path.exists():
         raise NotWrittenError(f"{path.name} is there already; it is not overwritten")
+    if not (name and region):
+        raise NotWrittenError("which cluster? make stack CLUSTER=name REGION=eu-west-1")
+    try:
+        facts = _look_up(name, region, client)
+    except (BotoCoreError, ClientError) as error:
+        raise NotWrittenError(f"the account cannot be looked at: {error}") from None
+    template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
+    path.write_text(
+        template.render(name=name, region=region, email=email, address=_try(my_address or _my_address), **facts)
+    )
+    return (
+        f"{path.name} is written. Read it, then:\n\n"
+        f"  make preview STACK={name}   # is it accepted? In an account that is made up\n"
+        f"  pulumi stack init {name}\n"
+        f"  pulumi up -s {name}"
+    )
+
+
+def _look_up(name: str, region: str, client: Callable[..., Any]) -> dict[str, Any]:
+    """What the template says of the cluster."""
     eks, ec2 = client("eks", region_name=region), client("ec2", region_name=region)
     try:
         cluster = eks.describe_cluster(name=name)["cluster"]
@@ -36,28 +57,15 @@ def write_stack(
         raise NotWrittenError(f"there is no cluster {name} in {region}; there are: {there_are}") from None
     network = cluster["resourcesVpcConfig"]
     mode = cluster.get("accessConfig", {}).get("authenticationMode") or "CONFIG_MAP"
-    template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
-    path.write_text(
-        template.render(
-            name=name,
-            region=region,
-            email=email,
-            subnet=_public_subnet(ec2, network["vpcId"]),
-            vpc=network["vpcId"],
-            authentication_mode=mode,
-            access_mode=access_mode("auto", mode),
-            public=network.get("endpointPublicAccess", True),
-            private=network.get("endpointPrivateAccess", False),
-            admitted=network.get("publicAccessCidrs") or [],
-            address=_try(my_address or _my_address),
-        )
-    )
-    return (
-        f"{path.name} is written. Read it, then:\n\n"
-        f"  make preview STACK={name}   # is it accepted? In an account that is made up\n"
-        f"  pulumi stack init {name}\n"
-        f"  pulumi up -s {name}"
-    )
+    return {
+        "subnet": _public_subnet(ec2, network["vpcId"]),
+        "vpc": network["vpcId"],
+        "authentication_mode": mode,
+        "access_mode": access_mode("auto", mode),
+        "public": network.get("endpointPublicAccess", True),
+        "private": network.get("endpointPrivateAccess", False),
+        "admitted": network.get("publicAccessCidrs") or [],
+    }
 
 
 def _public_subnet(ec2: Any, vpc: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from botocore.exceptions import NoCredentialsError
 from moto import mock_aws
 
 from components.settings import parse
@@ -106,6 +107,16 @@ def test_a_stacks_file_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(NotWrittenError, match="not overwritten"):
         new_stack(tmp_path)
     assert (tmp_path / "Pulumi.demo.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "says"), [("demo", "cannot be looked at: Unable to locate"), ("", "which cluster?")])
+def test_without_a_name_or_credentials_one_line_says_so(tmp_path: Path, name: str, says: str) -> None:
+    def client(*_: str, **__: str) -> None:
+        raise NoCredentialsError
+
+    with pytest.raises(NotWrittenError, match=says):
+        write_stack(tmp_path, name, REGION, client=client)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("account")
