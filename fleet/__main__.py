@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 
 from fleet.new_stack import write_stack
@@ -29,6 +30,8 @@ def main() -> int:
     if args.verb == "stack":
         print(write_stack(ROOT, args.cluster, args.region, args.email))
         return 0
+    if not shutil.which("pulumi"):
+        sys.exit("the Pulumi CLI is not on PATH: https://www.pulumi.com/docs/install/")
     names = args.stacks or stacks(ROOT)
     if args.resume:
         names = unfinished(names, RECORD)

@@ -50,7 +50,8 @@ def up() -> None:
     account = _account(plane)
     _write_environment(account)
     if missing:
-        _say(f"rehearsing the stack {STACK}, for there is no {', '.join(missing)} on PATH")
+        plugins = " (`pulumi install` gets the plugins)" if "pulumi" not in missing else ""
+        _say(f"rehearsing the stack {STACK}, for there is no {', '.join(missing)}{plugins}")
         rehearsal = Rehearsal(account, stack_config(STACK), STACK)
         try:
             rehearsal.run()

@@ -453,6 +453,7 @@ def calls() -> dict[str, list[Call]]:
                 "teleport-eks:domainName": "teleport.example.com",
                 "teleport-eks:adminCidrs": '["203.0.113.7/32"]',
                 "teleport-eks:githubClientId": "Iv1.abc",
+                "teleport-eks:snapshotDays": "7",
                 "teleport-eks:githubClientSecret": "not-a-real-one",
             }
             recorded, keys = Recorded(account.endpoint), ["teleport-eks:githubClientSecret"]
