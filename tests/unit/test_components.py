@@ -432,10 +432,11 @@ def test_what_is_opted_into_is_warned_about(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(warned) == 1
 
 
-def test_a_cluster_out_of_reach_gets_files_and_the_commands_to_apply_them() -> None:
+def test_a_cluster_out_of_reach_gets_files_and_the_commands_to_apply_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "somebody's")
     declared = inputs(applyToCluster="false")
     provider = declared["pulumi:providers:kubernetes teleport-cluster"]
-    assert provider["renderYamlToDirectory"] == "cluster-objects/dev"
+    assert (provider["renderYamlToDirectory"], provider["kubeconfig"]) == ("cluster-objects/dev", "")
     assert not [name for name in declared if "aws-auth" in name]
     steps = next_steps(settings(applyToCluster="false"), SITE, "dev", "a.nip.io", ROLE)
     assert "kubectl apply --recursive -f cluster-objects/dev" in steps
