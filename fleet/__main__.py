@@ -5,8 +5,9 @@ import json
 import shutil
 import sys
 
+from ci.stacks import all_stacks
 from fleet.new_stack import write_stack
-from fleet.run import pulumi, run, stacks, table, unfinished
+from fleet.run import pulumi, run, table, unfinished
 from sandbox.rehearsal import ROOT
 
 LOGS = ROOT / ".fleet"
@@ -32,7 +33,7 @@ def main() -> int:
         return 0
     if not shutil.which("pulumi"):
         sys.exit("the Pulumi CLI is not on PATH: https://www.pulumi.com/docs/install/")
-    names = args.stacks or stacks(ROOT)
+    names = args.stacks or all_stacks(ROOT)
     if args.resume:
         names = unfinished(names, RECORD)
     if not names:

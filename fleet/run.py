@@ -32,12 +32,6 @@ class Result:
         return ", ".join(f"{kind} {count}" for kind, count in changed.items()) or "no changes"
 
 
-def stacks(project: Path) -> list[str]:
-    """Every stack with a file in the project, but the sandbox's."""
-    names = (path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in project.glob("Pulumi.*.yaml"))
-    return sorted(name for name in names if name != "dev")
-
-
 def run(names: Sequence[str], operation: Operation, say: Callable[[str], None], *, parallel: int) -> list[Result]:
     """Runs ``operation`` on each stack, at most ``parallel`` at once, and returns the results in the order of names."""
 
@@ -79,10 +73,10 @@ def pulumi(project: Path, verb: str, logs: Path) -> Operation:
                     say(line.strip())
 
             if verb == "preview":
-                return {str(kind): count for kind, count in stack.preview(on_output=keep).change_summary.items()}
-            return {
-                str(kind): count for kind, count in (stack.up(on_output=keep).summary.resource_changes or {}).items()
-            }
+                changes = stack.preview(on_output=keep).change_summary
+            else:
+                changes = stack.up(on_output=keep).summary.resource_changes or {}
+            return {str(kind): count for kind, count in changes.items()}
 
     return operate
 

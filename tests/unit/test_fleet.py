@@ -12,9 +12,10 @@ import yaml
 from botocore.exceptions import NoCredentialsError
 from moto import mock_aws
 
+from ci.stacks import all_stacks
 from components.settings import parse
 from fleet.new_stack import NotWrittenError, write_stack
-from fleet.run import Result, run, stacks, table, unfinished
+from fleet.run import Result, run, table, unfinished
 from sandbox.account import REGION, Account, fill
 
 
@@ -68,7 +69,7 @@ def test_a_run_is_resumed_where_it_stopped(tmp_path: Path) -> None:
 def test_the_sandboxs_stack_is_not_one_of_the_fleet(tmp_path: Path) -> None:
     for name in ("Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.prod.yaml", "Pulumi.eu.west.yaml"):
         (tmp_path / name).touch()
-    assert stacks(tmp_path) == ["eu.west", "prod"]
+    assert all_stacks(tmp_path) == ["eu.west", "prod"]
 
 
 @pytest.fixture
