@@ -21,7 +21,7 @@ from components.settings import ConfigurationError
 from sandbox import cli, daemons
 from sandbox.account import AWS_AUTH, Account, fill, made_up
 from sandbox.control_plane import ControlPlane
-from sandbox.rehearsal import ROOT, Rehearsal, stack_config, undo
+from sandbox.rehearsal import NO_CLUSTER, ROOT, Rehearsal, stack_config, undo
 from sandbox.tree import Node, tree
 
 STACK = "dev"
@@ -79,9 +79,7 @@ def preview(stack: str = STACK) -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # There is no cluster here, and so no aws-auth to look at.
     logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("aws-auth could not be looked at"))
-    config = stack_config(stack)
-    # Nothing in a preview asks the cluster, which may not be there.
-    config["teleport-eks:kubeconfig"] = "kind: Config\nclusters: []"
+    config = stack_config(stack) | NO_CLUSTER
     with made_up([config["teleport-eks:clusterName"] or "demo"]) as account:
         rehearsal = Rehearsal(account, config, stack, preview=True, progress=len)
         rehearsal.run()

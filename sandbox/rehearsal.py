@@ -30,6 +30,8 @@ from sandbox.tree import Node
 
 ROOT = Path(__file__).parent.parent
 PROJECT = "teleport-eks"
+# The kubeconfig for a preview, in which nothing asks the cluster: there may be none.
+NO_CLUSTER = {f"{PROJECT}:kubeconfig": "kind: Config\nclusters: []"}
 
 
 def stack_config(stack: str) -> dict[str, str]:

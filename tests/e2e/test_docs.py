@@ -18,7 +18,7 @@ from kubernetes.config import new_client_from_config
 
 from sandbox.account import AWS_AUTH, Account
 from sandbox.control_plane import ControlPlane
-from sandbox.rehearsal import ROOT, Rehearsal, stack_config
+from sandbox.rehearsal import NO_CLUSTER, ROOT, Rehearsal, stack_config
 from tests.e2e.shell import Shell, needs_the_cli
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -73,8 +73,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_what_moving_takes_over_is_what_the_program_declares(account: Account) -> None:
-    config = stack_config("dev") | {"teleport-eks:kubeconfig": "kind: Config\nclusters: []"}
-    rehearsal = Rehearsal(account, config, preview=True, progress=len)
+    rehearsal = Rehearsal(account, stack_config("dev") | NO_CLUSTER, preview=True, progress=len)
     rehearsal.run()
     names = {r.urn: r.name for r in rehearsal.resources if r.type != "pulumi:pulumi:Stack"}
     declared = {(r.type, r.name, names.get(r.parent)): not r.is_custom for r in rehearsal.resources}

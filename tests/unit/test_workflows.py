@@ -28,7 +28,7 @@ from ci.roles import pipeline_roles
 from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
 from ci.stacks import all_stacks, touched
 from sandbox.account import Account, made_up
-from sandbox.rehearsal import Rehearsal, stack_config
+from sandbox.rehearsal import NO_CLUSTER, Rehearsal, stack_config
 from tests.recorder import record
 
 ROOT = Path(__file__).parents[2]
@@ -447,8 +447,8 @@ def calls() -> dict[str, list[Call]]:
                 def write_down(self, params: dict, model: Any, called: list[Call] = called, **_: Any) -> None:
                     called.append((f"{model.service_model.signing_name}:{model.name}", params))
 
-            config = stack_config("dev") | {
-                "teleport-eks:kubeconfig": "kind: Config\nclusters: []",
+            config = stack_config("dev") | NO_CLUSTER
+            config |= {
                 "teleport-eks:hostedZone": "example.com",
                 "teleport-eks:domainName": "teleport.example.com",
                 "teleport-eks:adminCidrs": '["203.0.113.7/32"]',
