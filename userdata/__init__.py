@@ -31,11 +31,14 @@ _STATIC = {
     "teleport-certificate.timer": (f"{_UNITS}/teleport-certificate.timer", "0644"),
     "teleport-access.service": (f"{_UNITS}/teleport-access.service", "0644"),
     "teleport-access.timer": (f"{_UNITS}/teleport-access.timer", "0644"),
+    "teleport-maintenance.service": (f"{_UNITS}/teleport-maintenance.service", "0644"),
+    "teleport-maintenance.timer": (f"{_UNITS}/teleport-maintenance.timer", "0644"),
     "common.sh": (f"{_SCRIPTS}/common.sh", "0644"),
     "bootstrap": (f"{_SCRIPTS}/bootstrap", "0755"),
     "certificate": (f"{_SCRIPTS}/certificate", "0755"),
     "dns-challenge": (f"{_SCRIPTS}/dns-challenge", "0755"),
     "access": (f"{_SCRIPTS}/access", "0755"),
+    "maintenance": (f"{_SCRIPTS}/maintenance", "0755"),
 }
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
@@ -53,6 +56,7 @@ class HostConfig:
     as JSON), ``github-connector`` (String, the connector as JSON without its client secret) and
     ``github-client-secret`` (SecureString); none of them when GitHub is not configured.
     ``teleport_sha256`` of None means the digest that is published beside the release.
+    ``maintenance_window`` is a day and a time in UTC, such as ``Sun 03:00``, or ``none``.
     ``dns_zone_id`` set means DNS-01 through that Route 53 zone, else HTTP-01 on port 80.
     """
 
@@ -68,6 +72,7 @@ class HostConfig:
     teleport_sha256: str | None
     acme_email: str
     acme_server: str
+    maintenance_window: str = "none"
     dns_zone_id: str | None = None
     teleport_cdn: str = "https://cdn.teleport.dev"
 
@@ -94,6 +99,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         "TELEPORT_SHA256": config.teleport_sha256 or "",
         "ACME_EMAIL": config.acme_email,
         "ACME_SERVER": config.acme_server,
+        "MAINTENANCE_WINDOW": config.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
     }
 

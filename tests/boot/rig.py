@@ -622,13 +622,13 @@ class Host:
 
     def ping(self) -> dict[str, Any] | None:
         """The proxy's answer, whatever its certificate; None when there is none."""
-        answer = self.sh("curl -sk --max-time 3 https://127.0.0.1:3080/webapi/ping", check=False)
+        answer = self.sh("curl -sk --max-time 3 https://127.0.0.1:3080/webapi/find", check=False)
         return json.loads(answer) if answer else None
 
     def is_trusted(self) -> bool:
         """Would a browser on the other side of the world take the certificate that is served?"""
         name = self.config.hostname
-        script = f"curl -s --max-time 3 --cacert /etc/rig-trusted.pem --resolve {name}:3080:127.0.0.1 https://{name}:3080/webapi/ping"
+        script = f"curl -s --max-time 3 --cacert /etc/rig-trusted.pem --resolve {name}:3080:127.0.0.1 https://{name}:3080/webapi/find"
         return bool(self.sh(script, check=False))
 
     def wait_trusted(self) -> bool:

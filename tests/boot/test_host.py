@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.boot.conftest import Rig
-from tests.boot.rig import NEWER, VERSION, Host, Volume
+from tests.boot.rig import NEWER, VERSION, Host, Volume, libfaketime
 
 BOOT = "teleport-bootstrap"
 # A pair for another name, in /tmp.
@@ -325,5 +325,74 @@ def test_teleport_that_does_not_answer_is_said(running: Host) -> None:
 
 def test_the_units_that_follow_are_started_by_the_boot(bare: Host) -> None:
     boots(bare)
-    assert set(bare.sh("cat /run/rig/timers").split()) == {"teleport-access.timer", "teleport-certificate.timer"}
+    assert set(bare.sh("cat /run/rig/timers").split()) == TIMERS
     assert bare.sh("cat /run/rig/queued").split() == ["teleport-certificate.service"]
+
+
+TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "maintenance")}
+
+
+def test_the_units_that_follow_do_not_wait_for_teleport_to_answer(bare: Host) -> None:
+    bare.configure(READY_WAIT="1")
+    busy = bare.begin_python("import socket, time; s = socket.create_server(('', 3080)); time.sleep(60)")
+    bare.wait_for_port(3080)
+    refuses(bare, "step start: failed: Teleport does not answer on 3080")
+    assert set(bare.sh("cat /run/rig/timers").split()) == TIMERS
+    busy.kill()
+    bare.sh("pkill -KILL -f create_server", check=False)
+
+
+def test_people_on_the_host_do_not_get_the_instance_role(bare: Host) -> None:
+    boots(bare)
+    route = "ip route get 169.254.169.254 uid {} 2>&1"
+    assert "Permission denied" in bare.sh(route.format(1000), check=False)
+    assert "Permission denied" not in bare.sh(route.format(0), check=False)
+    boots(bare)
+    assert bare.sh("ip rule show").count("169.254.169.254") == 1
+
+
+SUNDAY_4AM = "'@2026-11-22 04:00:00'"
+
+
+@pytest.mark.parametrize(
+    ("window", "hint", "connected", "rebooted"),
+    [
+        ("Sun 03:00", "Reboot is required", False, True),
+        ("Sun 03:00", "Reboot is required", True, False),
+        ("Sun 03:00", "Reboot should not be necessary.", False, False),
+        ("Sun 03:00", "No such command: needs-restarting", False, False),
+        ("Sat 22:00", "Reboot is required", False, False),
+        ("Sun 05:00", "Reboot is required", False, False),
+        ("none", "Reboot is required", False, False),
+    ],
+    ids=["due", "somebody is connected", "not needed", "not known", "window is over", "window is to come", "off"],
+)
+def test_a_reboot_for_updates(running: Host, window: str, hint: str, connected: bool, rebooted: bool) -> None:
+    running.changed_config(maintenance_window=window)
+    running.configure(LD_PRELOAD=libfaketime(), FAKETIME=SUNDAY_4AM, TZ="UTC")
+    running.write("/run/rig/reboot-hint", hint)
+    # A host that has been up for a day: no more than one reboot per window.
+    running.write("/run/rig/uptime", "90000.00 1.00\n")
+    running.sh("mount --bind /run/rig/uptime /proc/uptime")
+    if connected:
+        client = running.begin_python(
+            "import socket, time; s = socket.create_connection(('127.0.0.1', 3080)); time.sleep(60)"
+        )
+        running.sh("until [[ $(ss -Htn state established '( sport = :3080 )') ]]; do sleep 0.05; done")
+    run = running.start("teleport-maintenance")
+    assert run.code == 0, run
+    assert (running.sh("ls /run/rig/reboot", check=False) != "") == rebooted, run
+    assert ("open connections: 1" in run.console) == connected
+    if connected:
+        client.kill()
+        running.sh("pkill -KILL -f create_connection", check=False)
+
+
+def test_a_host_that_has_just_rebooted_does_not_do_it_again(running: Host) -> None:
+    running.changed_config(maintenance_window="Sun 03:00")
+    running.configure(LD_PRELOAD=libfaketime(), FAKETIME=SUNDAY_4AM, TZ="UTC")
+    running.write("/run/rig/reboot-hint", "Reboot is required")
+    running.write("/run/rig/uptime", "300.00 1.00\n")
+    running.sh("mount --bind /run/rig/uptime /proc/uptime")
+    assert running.start("teleport-maintenance").code == 0
+    assert running.sh("ls /run/rig/reboot", check=False) == ""

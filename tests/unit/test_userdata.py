@@ -186,7 +186,7 @@ def test_no_github_setting_changes_the_user_data():
     assert not [f.name for f in dataclasses.fields(HostConfig) if "github" in f.name or "secret" in f.name]
 
 
-@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge"])
+@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance"])
 def test_shellcheck(name: str):
     shellcheck = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run(
@@ -243,7 +243,7 @@ def test_teleport_never_starts_without_the_data_volume():
 
 def test_calendar_timers_are_read_by_systemd():
     analyze = tool("systemd-analyze", "systemd")
-    for name in ("teleport-access.timer", "teleport-certificate.timer"):
+    for name in ("teleport-access.timer", "teleport-certificate.timer", "teleport-maintenance.timer"):
         for expression in unit(name)["OnCalendar"]:
             subprocess.run([analyze, "calendar", expression], check=True, capture_output=True)
 

@@ -114,6 +114,8 @@ def main(verb, *rest):
     LOGS.mkdir(parents=True, exist_ok=True)
     units = [name for name in rest if not name.startswith("-")]
     code = 0
+    if verb == "reboot":
+        (STATE / "reboot").touch()
     for unit in units:
         if verb in ("stop", "restart", "kill"):
             stop(unit)
