@@ -15,6 +15,7 @@ import yaml
 KEYS: dict[str, list[str]] = json.loads(Path(__file__).with_name("teleport_keys.json").read_text())
 # Below these the keys are the user's own.
 FREE = ("labels", "node_labels", "kubernetes_labels", "extra_fields", "idp", "ui", "pam", "ca_key_params", "aws")
+KINDS = ("role", "github", "lock", "health_check_config")
 FLAGS = {"yes", "no", "true", "false", "on", "off"}
 
 
@@ -93,9 +94,9 @@ def check_config(text: str) -> list[str]:
 
 
 def check_resource(resource: Any) -> list[str]:
-    """What `tctl create` of Teleport 18.8 would refuse in this role or GitHub connector."""
+    """What `tctl create` of Teleport 18.8 would refuse in this resource."""
     kind = resource.get("kind") if isinstance(resource, dict) else None
-    if kind not in ("role", "github"):
+    if kind not in KINDS:
         return [f"kind {kind!r} is not known"]
     errors = unknown_keys(resource, kind)
     if not (resource.get("metadata") or {}).get("name"):
@@ -110,6 +111,10 @@ def check_resource(resource: Any) -> list[str]:
         for item in allow.get("kubernetes_resources") or []:
             if not item.get("verbs"):
                 errors.append("role: kubernetes_resources without verbs match nothing")
+        return errors
+    if kind == "lock" and not spec.get("target"):
+        errors.append("lock: spec.target is missing")
+    if kind != "github":
         return errors
     if resource.get("version") != "v3":
         errors.append("github: version must be v3")

@@ -88,7 +88,7 @@ def assert_works(host: Host, step: str) -> None:
     if STEPS[step].unit == "teleport-certificate":
         assert host.wait_trusted()
     if STEPS[step].unit == "teleport-access":
-        assert set(host.resources()) == {"role/kube-dev", "github/github"}
+        assert set(host.resources()) == {"role/kube-dev", "github/github", "health_check_config/default-kube"}
 
 
 def run_until_it_works(host: Host, step: str, tries: int = 1) -> None:

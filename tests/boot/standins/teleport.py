@@ -2,10 +2,14 @@
 
 What it does like Teleport: reads its configuration strictly, wants the key pairs and the kubeconfig
 when it starts, refuses a chain that the host does not trust, makes its certificate authority once
-in data_dir, serves /webapi/ping with the configured pair and reads that again at the interval,
-keeps the resources that `tctl create` gives it, and writes a new revision at each change.
+in data_dir, serves /webapi/find with the configured pair and reads that again at the interval,
+answers /webapi/ping with an error until there is a GitHub connector, keeps the resources that `tctl
+create` gives it, writes a new revision at each change, and does not delete a role that somebody
+holds (`holders`). `tctl get` shows what was there a moment ago, as the auth service's cache does.
+All of it was measured on Teleport 18.3.
 """
 
+import contextlib
 import http.server
 import json
 import os
@@ -22,6 +26,14 @@ from typing import NoReturn
 
 sys.path.insert(0, "@@CHECKOUT@@")
 VERSION = "@@VERSION@@"
+LAG = 0.3  # seconds
+# There without anybody having made it, from 18.3 on.
+HEALTH_CHECK = {
+    "kind": "health_check_config",
+    "version": "v1",
+    "metadata": {"name": "default-kube", "revision": "d796f007"},
+    "spec": {"match": {"kubernetes_labels": [{"name": "*", "values": ["*"]}]}},
+}
 
 from tests.boot import strict  # noqa: E402
 
@@ -95,11 +107,13 @@ def serve(config_file, pid_file):
             super().setup()
 
         def do_GET(self):
-            body = json.dumps(
-                {"server_version": VERSION, "cluster_name": config["auth_service"]["cluster_name"],
-                 "stand-in": True, "ca": authority.read_text()}
-            ).encode()  # fmt: skip
-            self.send_response(200 if self.path == "/webapi/ping" else 404)
+            answer = {"server_version": VERSION, "cluster_name": config["auth_service"]["cluster_name"],
+                      "stand-in": True, "ca": authority.read_text()}  # fmt: skip
+            status = 200 if self.path in ("/webapi/find", "/webapi/ping") else 404
+            if self.path == "/webapi/ping" and not [key for key in stored(data) if key.startswith("github/")]:
+                status, answer = 400, {"error": {"message": "no github connectors found"}}
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -129,13 +143,13 @@ def serve(config_file, pid_file):
     server.serve_forever()
 
 
-def fault(arguments):
-    """The same switch as in standins/faulty, for tctl."""
+def fault(arguments, given):
+    """The same switch as in standins/faulty, for tctl; its TEXT may also be part of the standard input."""
     file = Path("/run/rig/tctl.fault")
     if not file.exists():
         return
     kind, times, *text = file.read_text().split(maxsplit=2)
-    if int(times) <= 0 or (text and text[0].strip() not in " ".join(arguments)):
+    if int(times) <= 0 or (text and text[0].strip() not in " ".join(arguments) + given):
         return
     file.write_text(" ".join([kind, str(int(times) - 1), *text]))
     Path("/run/rig/tctl.reached").touch()
@@ -145,34 +159,27 @@ def fault(arguments):
         print("<html>rubbish</html>")
         sys.exit(0)
     if kind == "echo":  # a failure that repeats what it was given
-        die(sys.stdin.read())
+        die(given)
     die("made to fail")
 
 
 def tctl(config_file, verb, *rest):
-    fault([verb, *rest])
+    given = sys.stdin.read() if verb == "create" else ""
+    fault([verb, *rest], given)
     config = configuration(config_file)
     try:
         os.kill(int(Path(config["teleport"]["pid_file"]).read_text()), 0)
     except (OSError, ValueError):
         die("the auth service is not running")
-    store = Path(config["teleport"]["data_dir"], "backend.json")
-    kept = json.loads(store.read_text()) if store.exists() else {}
+    data = Path(config["teleport"]["data_dir"])
+    kept = stored(data)
     if verb == "get":
-        kind, _, name = rest[0].partition("/")
-        found = [
-            r for r in kept.values() if r["kind"] == kind.removesuffix("s") and name in ("", r["metadata"]["name"])
-        ]
-        for item in found:
-            item["spec"].pop("client_secret", None)
-        print(json.dumps(found))
+        print(json.dumps(get(rest[0], data)))
         return
     if verb == "create":
-        resource = json.loads(sys.stdin.read())
+        resource = json.loads(given)
         key = f"{resource.get('kind')}/{(resource.get('metadata') or {}).get('name')}"
         errors = strict.check_resource(resource)
-        for mapping in resource["spec"].get("teams_to_roles", []):
-            errors += [f"role {role} is not found" for role in mapping["roles"] if f"role/{role}" not in kept]
         if key in kept and "-f" not in rest:
             errors.append(f"{key} already exists")
         if errors:
@@ -185,20 +192,48 @@ def tctl(config_file, verb, *rest):
     elif verb == "rm":
         if rest[0] not in kept:
             die(f"{rest[0]} is not found")
-        name = rest[0].removeprefix("role/")
-        users = [
-            r for r in kept.values() if r["kind"] == "github" for m in r["spec"]["teams_to_roles"] if name in m["roles"]
-        ]
-        if rest[0].startswith("role/") and users:
-            die(f"role {name} is still in use")
+        if rest[0].removeprefix("role/") in holders():
+            die("rpc error: code = Unknown desc = failed to delete a role that is still in use by a user, check the "
+                "system server logs for more details")  # fmt: skip
         del kept[rest[0]]
         changed = f"rm {rest[0]}"
     else:
         die(f"tctl {verb} is not known to this stand-in")
-    store.with_suffix(".new").write_text(json.dumps(kept))
-    store.with_suffix(".new").replace(store)
+    for name, content in (("backend.old.json", stored(data)), ("backend.json", kept)):
+        (data / f"{name}.new").write_text(json.dumps(content))
+        (data / f"{name}.new").replace(data / name)
     with Path("/run/rig/tctl.log").open("a") as log:
         log.write(changed + "\n")
+
+
+def stored(data, name="backend.json"):
+    try:
+        return json.loads((data / name).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def holders():
+    """The roles of people who are signed in; tests write them."""
+    path = Path("/run/rig/holders")
+    return path.read_text().split() if path.exists() else []
+
+
+def get(what, data):
+    kind, _, name = what.partition("/")
+    if kind not in strict.KINDS:
+        die(f"unsupported resource: \"{kind}\" - resources should be expressed as 'type/name'")
+    found = stored(data)
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - (data / "backend.json").stat().st_mtime < LAG:
+            found = stored(data, "backend.old.json")
+    found.setdefault("health_check_config/default-kube", HEALTH_CHECK)
+    found = [r for r in found.values() if r["kind"] == kind and name in ("", r["metadata"]["name"])]
+    if name and not found:
+        die(f'"{kind}" "{name}" does not exist')
+    for item in found:
+        item["spec"].pop("client_secret", None)
+    return found
 
 
 def main():
