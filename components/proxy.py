@@ -128,6 +128,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 stack=args.stack,
                 teams=settings.teams,
                 kubernetes_identity=settings.kubernetes_identity,
+                session_ttl=settings.session_ttl,
                 callback_url=address.hostname.apply(callback_url),
                 github_client_id=settings.github_client_id,
                 github_client_secret=settings.github_client_secret,
@@ -150,6 +151,7 @@ class TeleportProxy(pulumi.ComponentResource):
                     teleport_sha256=settings.teleport_sha256,
                     acme_email=settings.acme_email,
                     acme_server=settings.acme_server,
+                    maintenance_window=settings.maintenance_window,
                     dns_zone_id=zone.zone_id if zone else None,
                 )
             )

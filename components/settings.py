@@ -87,6 +87,14 @@ def _cidr(value: str) -> str:
         raise ValueError("must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)") from None
 
 
+def _session_ttl(value: str) -> str:
+    match = re.fullmatch(r"(?:(\d{1,2})h)?(?:(\d{1,4})m)?", value)
+    hours, minutes = (int(number or 0) for number in match.groups()) if match else (0, 0)
+    if not 1 <= hours * 60 + minutes <= 30 * 60:
+        raise ValueError("must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit")
+    return value
+
+
 def _kubernetes_group(value: str) -> str:
     if value != value.strip() or not value or "*" in value:
         raise ValueError("must be the name of one Kubernetes group, without blanks or '*'")
@@ -149,10 +157,17 @@ class Team(_Model):
         ),
     ] = Field(description="The team's slug: the last part of its address on GitHub.")
     logins: tuple[Annotated[str, _match(r"[a-z_][a-z0-9_-]{0,31}", "must be a Unix login")], ...] = Field(
-        default=(), description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default."
+        default=(),
+        description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default. "
+        "A login that may use sudo, such as ec2-user, is root where Teleport's certificate authority is.",
+    )
+    auditor: bool = Field(
+        default=False,
+        description="Lets members list and play all recordings and read the audit log; without it nobody may.",
     )
     kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
-        description="The Kubernetes groups that members are in; at least one."
+        default=(),
+        description="The Kubernetes groups that members are in; at least one, unless the team is an auditor.",
     )
     cluster_role: Annotated[str, _match(r"[A-Za-z0-9.:_-]+", "must be the name of a ClusterRole")] | None = Field(
         default=None,
@@ -164,12 +179,19 @@ class Team(_Model):
 
     @field_validator("kubernetes_groups")
     @classmethod
-    def _has_groups(cls, groups: tuple[str, ...]) -> tuple[str, ...]:
-        if not groups:
+    def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not groups and not info.data.get("auditor"):
             raise ValueError(
                 "must name at least one Kubernetes group: without one the team can do nothing in the cluster"
             )
         return groups
+
+    @field_validator("cluster_role")
+    @classmethod
+    def _role_needs_groups(cls, role: str | None, info: ValidationInfo) -> str | None:
+        if role and info.data.get("kubernetes_groups") == ():
+            raise ValueError("needs kubernetesGroups: the groups to bind the role to")
+        return role
 
     @field_validator("namespaces")
     @classmethod
@@ -182,11 +204,12 @@ class Team(_Model):
 EXAMPLE_TEAM = {
     "organization": "acme",
     "team": "platform",
-    "logins": ["ec2-user"],
     "kubernetesGroups": ["platform"],
     "clusterRole": "edit",
     "namespaces": ["shop"],
 }
+# What a message about a key of a team tells the operator to write.
+TEAM_EXAMPLES = {**EXAMPLE_TEAM, "logins": ["deploy"], "auditor": True}
 
 
 class Settings(_Model):
@@ -246,6 +269,18 @@ class Settings(_Model):
     instance_type: str = Field(
         default="t3.small", description="x86-64 or arm64 of the T, M, C or R family.", examples=["t3.small"]
     )
+    maintenance_window: Annotated[
+        str,
+        _match(
+            r"none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d",
+            "must be a day and a time in UTC, such as Sun 03:00, or none",
+        ),
+    ] = Field(
+        default="Sun 03:00",
+        description="When a week the host may reboot, in UTC, if an update such as a new kernel needs it and nobody is "
+        "connected. It tries for 4 hours. none: never.",
+        examples=["Sun 03:00"],
+    )
     host_updates: Literal["replace", "in-place"] = Field(
         default="replace",
         description="What a new Teleport or another change of the host does: a new instance, or a stop and start.",
@@ -279,6 +314,11 @@ class Settings(_Model):
     )
     teams: Annotated[tuple[Team, ...], _LIST] = Field(
         default=(), description="The GitHub teams, and what they are in the cluster.", examples=[[EXAMPLE_TEAM]]
+    )
+    session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
+        default="12h",
+        description="How long a sign-in lasts, and with it the access of somebody who has left a team.",
+        examples=["12h"],
     )
     kubernetes_identity: Literal["shared", "person"] = Field(
         default="shared",
@@ -382,12 +422,18 @@ class Settings(_Model):
     @field_validator("teams")
     @classmethod
     def _teams_are_distinct_and_allowed(cls, teams: tuple[Team, ...], info: ValidationInfo) -> tuple[Team, ...]:
-        seen = set()
+        seen: dict[str, Team] = {}
         for team in teams:
-            name = (team.organization.lower(), team.team)
-            if name in seen:
+            # Of this the team's role and bindings get their names, and a-b/c and a/b-c would share them.
+            name = f"{team.organization.lower()}-{team.team}"
+            other = seen.setdefault(name, team)
+            if other is not team and (other.organization.lower(), other.team) == (team.organization.lower(), team.team):
                 raise ValueError(f"{team.organization}/{team.team} is listed twice: put its groups into one item")
-            seen.add(name)
+            if other is not team:
+                raise ValueError(
+                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name {name}: "
+                    "rename one of the two teams on GitHub, or give it access through another team"
+                )
             if "system:masters" in team.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
                     f"{team.organization}/{team.team} has system:masters, which nothing in the cluster can restrict; "
@@ -476,11 +522,11 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
 
 def _problem(error: Any) -> Problem:
     """What pydantic found, in the operator's terms."""
-    first, *path = error["loc"]
     # A default that is refused goes by the field's name; as a key, that name is one more that nobody knows.
-    key = to_camel(first) if first in Settings.model_fields and error["type"] != "extra_forbidden" else first
+    known = {} if error["type"] == "extra_forbidden" else {**Settings.model_fields, **Team.model_fields}
+    key, *path = (to_camel(step) if step in known else step for step in error["loc"])
     names = [step for step in path if isinstance(step, str)]
-    examples = EXAMPLE_TEAM if names else EXAMPLES
+    examples = TEAM_EXAMPLES if names else EXAMPLES
     name = names[-1] if names else key
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
@@ -495,7 +541,7 @@ def _problem(error: Any) -> Problem:
     elif error["type"] == "bool_parsing":
         rule = "must be true or false"
 
-    if error["type"] == "missing" or error["input"] is None:
+    if error["type"] == "missing" or error["input"] in (None, ()):
         value = "(not set)"
     elif {key, name} & SECRETS:  # also where the key is only nearly a secret's
         value = "(secret)"

@@ -18,24 +18,34 @@ def role_name(team: Team) -> str:
     return f"kube-{team.organization.lower()}-{team.team}"
 
 
-def role(team: Team, stack: str, kubernetes_identity: str) -> dict:
+def role(team: Team, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
     """The team's Teleport role, version 7: the newest that Teleport 17 and 18 both take."""
-    allow: dict = {
-        "kubernetes_labels": {"*": "*"},
-        "kubernetes_groups": list(team.kubernetes_groups),
-        # What members may do is the cluster's RBAC to say; Teleport lets all through.
-        "kubernetes_resources": [{"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}],
+    allow: dict = {}
+    options: dict = {
+        "max_session_ttl": session_ttl,
+        # No session without a recording, not even when the disk is full.
+        "record_session": {"default": "strict"},
     }
-    if kubernetes_identity == "shared":
-        allow["kubernetes_users"] = [SHARED_USER]
+    if team.kubernetes_groups:
+        allow |= {
+            "kubernetes_labels": {"*": "*"},
+            "kubernetes_groups": list(team.kubernetes_groups),
+            # What members may do is the cluster's RBAC to say; Teleport lets all through.
+            "kubernetes_resources": [{"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}],
+        }
+        if kubernetes_identity == "shared":
+            allow["kubernetes_users"] = [SHARED_USER]
     if team.logins:
         allow |= {"logins": list(team.logins), "node_labels": {"*": "*"}}
+        options["port_forwarding"] = False  # the host reaches what members should not: the VPC, the cluster's API
+    if team.auditor:
+        allow["rules"] = [{"resources": ["session", "event"], "verbs": ["list", "read"]}]
     return {
         "kind": "role",
         "version": "v7",
         # The label is how the host knows which roles are this stack's to remove.
         "metadata": {"name": role_name(team), "labels": {"teleport-eks": stack}},
-        "spec": {"allow": allow},
+        "spec": {"allow": allow, "options": options},
     }
 
 
@@ -64,6 +74,7 @@ class TeamAccessArgs:
     stack: str
     teams: Sequence[Team]
     kubernetes_identity: str
+    session_ttl: str
     callback_url: pulumi.Input[str]
     github_client_id: str | None
     github_client_secret: SecretStr | None
@@ -91,9 +102,8 @@ class TeamAccess(pulumi.ComponentResource):
             )
 
         for team in args.teams:
-            parameter(
-                f"roles/{role_name(team)}", json.dumps(role(team, args.stack, args.kubernetes_identity), sort_keys=True)
-            )
+            document = role(team, args.stack, args.kubernetes_identity, args.session_ttl)
+            parameter(f"roles/{role_name(team)}", json.dumps(document, sort_keys=True))
         if args.github_client_id and args.github_client_secret:
             secret = pulumi.Output.secret(args.github_client_secret.get_secret_value())
             parameter("github-client-secret", secret, "SecureString")

@@ -27,7 +27,7 @@ PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
 ROLE = "arn:aws:iam::111122223333:role/proxy"
 ZONE = "arn:aws:route53:::hostedzone/Z1"
 PLATFORM = Team.model_validate(
-    {"organization": "Acme", "team": "platform", "logins": ["ec2-user"], "kubernetesGroups": ["platform", "oncall"]}
+    {"organization": "Acme", "team": "platform", "logins": ["deploy"], "kubernetesGroups": ["platform", "oncall"]}
 )
 CLUSTER = Cluster(
     name="demo",
@@ -319,12 +319,26 @@ def test_anonymous_is_a_subject_only_when_asked_for() -> None:
 
 
 def test_a_team_is_a_role_with_its_groups() -> None:
-    spec = role(PLATFORM, "dev", "shared")
-    assert spec["metadata"] == {"name": "kube-acme-platform", "labels": {"teleport-eks": "dev"}}
-    assert spec["spec"]["allow"]["kubernetes_groups"] == ["platform", "oncall"]
-    assert spec["spec"]["allow"]["kubernetes_users"] == [SHARED_USER]
-    assert spec["spec"]["allow"]["logins"] == ["ec2-user"]
-    assert "kubernetes_users" not in role(PLATFORM, "dev", "person")["spec"]["allow"]
+    document = role(PLATFORM, "dev", "shared", "12h")
+    assert document["metadata"] == {"name": "kube-acme-platform", "labels": {"teleport-eks": "dev"}}
+    allow, options = document["spec"]["allow"], document["spec"]["options"]
+    assert allow["kubernetes_groups"] == ["platform", "oncall"]
+    assert allow["kubernetes_users"] == [SHARED_USER]
+    assert allow["logins"] == ["deploy"]
+    assert "rules" not in allow
+    assert options == {
+        "max_session_ttl": "12h",
+        "record_session": {"default": "strict"},
+        "port_forwarding": False,
+    }
+    assert "kubernetes_users" not in role(PLATFORM, "dev", "person", "12h")["spec"]["allow"]
+
+
+def test_an_auditor_may_see_recordings_and_the_audit_log_and_nothing_else() -> None:
+    auditors = Team.model_validate({"organization": "acme", "team": "audit", "auditor": True})
+    assert role(auditors, "dev", "shared", "12h")["spec"]["allow"] == {
+        "rules": [{"resources": ["session", "event"], "verbs": ["list", "read"]}]
+    }
 
 
 def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
@@ -349,6 +363,7 @@ def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None
         "dev",
         teams,
         "shared",
+        "12h",
         "https://x/callback",
         configured.github_client_id,
         configured.github_client_secret,

@@ -76,6 +76,23 @@ BAD = {
         "platform",
         "is listed twice",
     ),
+    "two teams of one name": (
+        {"teams": team(organization="a-b", team="c") + team(organization="a", team="b-c")},
+        "teams",
+        "b-c",
+        "a-b/c and a/b-c both get the name a-b-c",
+    ),
+    "a role for no group": (
+        {"teams": team(kubernetesGroups=None, auditor=True, clusterRole="view")},
+        "teams[0].clusterRole",
+        "view",
+        "needs kubernetesGroups",
+    ),
+    "no groups at all": ({"teams": team(kubernetesGroups=None)}, "teams[0].kubernetesGroups", "(not set)", "at least"),
+    "a sign-in for ever": ({"sessionTtl": "31h"}, "sessionTtl", "31h", "at most 30h"),
+    "a sign-in of no time": ({"sessionTtl": "0m"}, "sessionTtl", "0m", "such as 12h"),
+    "not a time": ({"sessionTtl": "12"}, "sessionTtl", "12", "such as 12h"),
+    "not a window": ({"maintenanceWindow": "Sunday"}, "maintenanceWindow", "Sunday", "such as Sun 03:00, or none"),
     "a group of Kubernetes' own": (
         {"teams": team(kubernetesGroups=["system:nodes"])},
         "teams[0].kubernetesGroups[0]",
@@ -162,7 +179,7 @@ def test_an_empty_text_is_a_key_that_is_not_set() -> None:
 
 
 def test_what_is_good_is_taken() -> None:
-    masters = team(kubernetesGroups=["system:masters"], clusterRole="edit", namespaces=["shop"], logins=["ec2-user"])
+    masters = team(kubernetesGroups=["system:masters"], clusterRole="edit", namespaces=["shop"], logins=["deploy"])
     config = {
         **GOOD,
         "adminCidrs": '["0.0.0.0/0", "203.0.113.7/32"]',
