@@ -32,8 +32,8 @@ ENVIRONMENT = DIRECTORY / "env"
 
 STAND_INS = """\
 real:      etcd, kube-apiserver and kube-controller-manager; every Kubernetes object; the edit of aws-auth{engine}
-not real:  AWS is moto, an emulator: no instance boots, so there is no Teleport, certificate or DNS name behind
-           the outputs{mocks}"""
+not real:  AWS is moto, an emulator, made to refuse what AWS refuses: no instance boots, so there is no Teleport,
+           certificate or DNS name behind the outputs{mocks}"""
 MOCKS = ";\n           the engine is the SDK's test runtime with mocks, which keeps no state"
 
 
