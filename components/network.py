@@ -29,7 +29,7 @@ def rules(client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_chall
     allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS.items() for cidr in client_cidrs]
     allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
     if http_challenge:
-        allowed.append(Rule(80, EVERYBODY, "Let's Encrypt HTTP-01"))
+        allowed.append(Rule(80, EVERYBODY, "ACME HTTP-01 challenge"))
     return allowed
 
 

@@ -26,11 +26,16 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from components.network import rules
+
 NAMESPACE = "teleport-eks"
 
 # The oldest release of each major version without a known serious vulnerability:
 # 18.7.4 and 17.7.26 are named as such in Teleport's own changelog.
 OLDEST_TELEPORT = {17: (17, 7, 26), 18: (18, 7, 4)}
+
+# EC2's quota of inbound rules, unless AWS has raised it.
+MOST_RULES = 60
 
 
 class ConfigurationError(pulumi.RunError):
@@ -148,7 +153,10 @@ class Team(_Model):
 
     organization: Annotated[
         str, _match(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", "must be a GitHub organization's login")
-    ] = Field(description="The GitHub organization's login.")
+    ] = Field(
+        description="The GitHub organization's login, in the upper and lower case of its page on GitHub: to Teleport, "
+        "`Acme` and `acme` are two."
+    )
     team: Annotated[
         str,
         _match(
@@ -227,6 +235,12 @@ class Settings(_Model):
     acme_email: Annotated[str, _match(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "must be an e-mail address")] = Field(
         description="Let's Encrypt's account: where it sends warnings.", examples=["platform@example.com"]
     )
+    domain_name: HostName | None = Field(
+        default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
+    )
+    hosted_zone: HostName | None = Field(
+        default=None, description="The public Route 53 zone that domainName is in.", examples=["example.com"]
+    )
     allow_open_admin_cidrs: bool = Field(
         default=False, description="Lets adminCidrs hold ranges wider than /8, such as 0.0.0.0/0.", examples=[True]
     )
@@ -239,12 +253,6 @@ class Settings(_Model):
         default=("0.0.0.0/0",),
         description="Who may reach the web page (3080), the SSH proxy (3023), the tunnel (3024) and Kubernetes (3026).",
         examples=[["0.0.0.0/0"]],
-    )
-    domain_name: HostName | None = Field(
-        default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
-    )
-    hosted_zone: HostName | None = Field(
-        default=None, description="The public Route 53 zone that domainName is in.", examples=["example.com"]
     )
     dynamic_dns: Literal["nip.io", "sslip.io"] = Field(
         default="nip.io",
@@ -267,7 +275,9 @@ class Settings(_Model):
         )
     )
     instance_type: str = Field(
-        default="t3.small", description="x86-64 or arm64 of the T, M, C or R family.", examples=["t3.small"]
+        default="t3.small",
+        description="x86-64 or arm64 of the T, M, C or R family, with 2 GiB of memory or more.",
+        examples=["t3.small"],
     )
     maintenance_window: Annotated[
         str,
@@ -374,6 +384,26 @@ class Settings(_Model):
         default=True, description="Protects the address and the data volume from deletion.", examples=[True]
     )
 
+    @field_validator("admin_cidrs", "client_cidrs")
+    @classmethod
+    def _cidrs_are_distinct(cls, cidrs: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({cidr for cidr in cidrs if cidrs.count(cidr) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice: list each range once")
+        return cidrs
+
+    @field_validator("client_cidrs")
+    @classmethod
+    def _rules_fit_into_a_security_group(cls, cidrs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        admin = info.data.get("admin_cidrs", ())
+        count = len(rules(cidrs, admin, http_challenge=not info.data.get("hosted_zone")))
+        if count > MOST_RULES:
+            raise ValueError(
+                f"{len(cidrs)} ranges here and {len(admin)} in adminCidrs make {count} firewall rules, and a security "
+                f"group takes {MOST_RULES}: list fewer, wider ranges"
+            )
+        return cidrs
+
     @field_validator("admin_cidrs")
     @classmethod
     def _admin_is_not_everybody(cls, cidrs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -408,8 +438,13 @@ class Settings(_Model):
 
     @field_validator("instance_type")
     @classmethod
-    def _architecture_is_known(cls, instance_type: str) -> str:
+    def _instance_can_run_the_proxy(cls, instance_type: str) -> str:
         architecture(instance_type)
+        if instance_type.endswith((".nano", ".micro")):
+            raise ValueError(
+                "must have at least 2 GiB of memory, as t3.small and t4g.small do: Teleport takes 240 MiB before "
+                "anybody signs in, and certbot and system updates run beside it"
+            )
         return instance_type
 
     @field_validator("github_client_secret")
@@ -422,12 +457,19 @@ class Settings(_Model):
     @field_validator("teams")
     @classmethod
     def _teams_are_distinct_and_allowed(cls, teams: tuple[Team, ...], info: ValidationInfo) -> tuple[Team, ...]:
-        seen: dict[str, Team] = {}
+        organizations: dict[str, str] = {}
+        named: dict[str, Team] = {}
         for team in teams:
-            # Of this the team's role and bindings get their names, and a-b/c and a/b-c would share them.
+            written = organizations.setdefault(team.organization.lower(), team.organization)
+            if written != team.organization:
+                raise ValueError(
+                    f"{written} and {team.organization} are one organization on GitHub, and Teleport knows it only by "
+                    "its exact name: write it in each team as its page on GitHub does"
+                )
+            # The team's role and bindings get this name, and a-b/c and a/b-c would share it.
             name = f"{team.organization.lower()}-{team.team}"
-            other = seen.setdefault(name, team)
-            if other is not team and (other.organization.lower(), other.team) == (team.organization.lower(), team.team):
+            other = named.setdefault(name, team)
+            if other is not team and (other.organization, other.team) == (team.organization, team.team):
                 raise ValueError(f"{team.organization}/{team.team} is listed twice: put its groups into one item")
             if other is not team:
                 raise ValueError(

@@ -18,7 +18,7 @@ from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 
 from components.settings import ConfigurationError
-from sandbox import cli, daemons
+from sandbox import cli, daemons, strict_account
 from sandbox.account import AWS_AUTH, Account, fill, made_up
 from sandbox.control_plane import ControlPlane
 from sandbox.rehearsal import NO_CLUSTER, ROOT, Rehearsal, stack_config, undo
@@ -32,8 +32,8 @@ ENVIRONMENT = DIRECTORY / "env"
 
 STAND_INS = """\
 real:      etcd, kube-apiserver and kube-controller-manager; every Kubernetes object; the edit of aws-auth{engine}
-not real:  AWS is moto, an emulator: no instance boots, so there is no Teleport, certificate or DNS name behind
-           the outputs{mocks}"""
+not real:  AWS is moto, an emulator, made to refuse what AWS refuses: no instance boots, so there is no Teleport,
+           certificate or DNS name behind the outputs{mocks}"""
 MOCKS = ";\n           the engine is the SDK's test runtime with mocks, which keeps no state"
 
 
@@ -119,7 +119,7 @@ def _account(plane: ControlPlane) -> Account:
         if daemons.runs(moto["pid"], moto["command"]):
             return Account(moto["endpoint"])
     port = daemons.free_ports(1)[0]
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    command = strict_account.command(port)
     environment = {**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
     account = Account(f"http://127.0.0.1:{port}")
     pid = daemons.start(command, DIRECTORY / "moto.log", environment)

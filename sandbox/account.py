@@ -1,15 +1,17 @@
-"""The AWS account of the sandbox: moto, filled as a real account looks."""
+"""The AWS account of the sandbox: moto, made strict and filled as a real account looks."""
 
 import functools
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import boto3
 import requests
-from moto.server import ThreadedMotoServer
+
+from sandbox import strict_account
 
 REGION = "eu-west-1"
 CLUSTERS = ("demo", "staging")
@@ -68,16 +70,17 @@ class Account:
 def made_up(clusters: Sequence[str] = CLUSTERS) -> Iterator[Account]:
     """An account for the moment, filled, with moto in this process, which has only one at a time."""
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
+    server = strict_account.server()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        account = Account("http://{}:{}".format(*server.get_host_and_port()))
+        account = Account(f"http://127.0.0.1:{server.port}")
         # What is in moto is the process's, and outlives its servers.
         requests.post(f"{account.endpoint}/moto-api/reset", timeout=30).raise_for_status()
         fill(account, clusters)
         yield account
     finally:
-        server.stop()
+        server.shutdown()
+        server.server_close()
 
 
 def fill(account: Account, clusters: Sequence[str] = CLUSTERS) -> None:

@@ -1,5 +1,6 @@
 """The AWS resources and look-ups of the program, as calls to the emulated account."""
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,7 @@ def _instance(account: Account, name: str, inputs: dict) -> Created:
         SubnetId=inputs["subnetId"],
         SecurityGroupIds=inputs["vpcSecurityGroupIds"],
         IamInstanceProfile={"Name": inputs["iamInstanceProfile"]},
-        UserData=inputs["userDataBase64"],
+        UserData=base64.b64decode(inputs["userDataBase64"]),  # boto3 encodes it
         MetadataOptions={
             "HttpEndpoint": metadata["httpEndpoint"],
             "HttpTokens": metadata["httpTokens"],

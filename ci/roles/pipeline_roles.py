@@ -24,6 +24,8 @@ REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
 NAMED = "teleport-*"
 HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
 INSTANCE_PROFILE = "teleport-identity-profile-*"
+# The tag of a volume and of its daily snapshots, which says whose they are.
+SNAPSHOTS_OF = "teleport-eks/snapshots"
 ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
 
 # What a refresh reads and IAM does not limit to a resource.
@@ -145,6 +147,13 @@ def writing(scope: Scope) -> list[dict]:
             ["ec2:AllocateAddress", "ec2:CreateSecurityGroup", "ec2:CreateVolume"],
             [scope.arn("ec2", f"{kind}/*") for kind in ("elastic-ip", "security-group", "volume")],
             StringLike={"aws:RequestTag/Name": NAMED},
+        ),
+        # A volume from a snapshot is a matter of the snapshot as well, whose ARN has no account: only of this stack's.
+        _allow(
+            "Restore",
+            ["ec2:CreateVolume"],
+            f"arn:{scope.partition}:ec2:{scope.region}::snapshot/*",
+            StringEquals={f"aws:ResourceTag/{SNAPSHOTS_OF}": scope.stack},
         ),
         _allow("InVpc", ["ec2:CreateSecurityGroup"], scope.arn("ec2", "vpc/*")),
         _allow(

@@ -19,7 +19,7 @@ def missing() -> str:
     if os.geteuid():
         return "the boot rig makes namespaces, mounts and loop devices: run it as root"
     packages = {"mkfs.xfs": "xfsprogs", "losetup": "mount", "unshare": "util-linux", "curl": "curl", "ip": "iproute2"}
-    lacking_here = [name for name in ("aws", "certbot", "moto_server") if not tool(name)]
+    lacking_here = [name for name in ("aws", "certbot") if not tool(name)]
     if lacking_here:
         return f"not in the development environment: {', '.join(lacking_here)} (uv sync)"
     lacking = [package for tool, package in packages.items() if not shutil.which(tool)]

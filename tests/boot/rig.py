@@ -40,6 +40,7 @@ from typing import Any
 import boto3
 import yaml
 
+from sandbox import strict_account
 from sandbox.binaries import binaries
 from userdata import HostConfig, render
 
@@ -347,7 +348,7 @@ class World:
         }
         (self.scratch / "pebble.json").write_text(json.dumps({"pebble": pebble}))
         fast = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
-        self._spawn(Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(MOTO))
+        self._spawn(*strict_account.command(MOTO))
         self._spawn(
             programs["pebble-challtestsrv"], "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1",
             "-dnsserver", f"127.0.0.1:{DNS}", "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
@@ -382,8 +383,8 @@ class World:
             )
         (self.scratch / "trusted.pem").write_bytes(root + (self.scratch / "cert.pem").read_bytes())
 
-    def _spawn(self, program: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
-        log = (self.scratch / f"{program.name}.log").open("ab")
+    def _spawn(self, program: str | Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+        log = (self.scratch / f"{Path(program).name}.log").open("ab")
         self._processes.append(
             subprocess.Popen(
                 self.command(*TIED, program, *arguments),

@@ -28,6 +28,10 @@ def team(**change: object) -> list[dict]:
     return [{key: value for key, value in {**TEAM, **change}.items() if value is not None}]
 
 
+def ranges(count: int) -> list[str]:
+    return [f"10.0.0.{number}/32" for number in range(count)]
+
+
 BAD = {
     "clusterName is missing": ({"clusterName": None}, "clusterName", "(not set)", "required"),
     "acmeEmail is missing": ({"acmeEmail": None}, "acmeEmail", "(not set)", "required"),
@@ -40,6 +44,24 @@ BAD = {
     "not a list": ({"adminCidrs": "10.0.0.0/8"}, "adminCidrs", "10.0.0.0/8", "YAML list"),
     "admin for everybody": ({"adminCidrs": ["0.0.0.0/0"]}, "adminCidrs", "0.0.0.0/0", "allowOpenAdminCidrs: true"),
     "everybody in halves": ({"adminCidrs": ["0.0.0.0/1"]}, "adminCidrs", "0.0.0.0/1", "allowOpenAdminCidrs: true"),
+    "a range that is listed twice": (
+        {"clientCidrs": ["10.0.0.1", "10.0.0.0/8", "10.0.0.1/32"]},
+        "clientCidrs",
+        "10.0.0.1",
+        "10.0.0.1/32 is listed twice",
+    ),
+    "an admin range that is listed twice": (
+        {"adminCidrs": ["10.0.0.0/8", "10.0.0.0/8"]},
+        "adminCidrs",
+        "10.0.0.0/8",
+        "is listed twice",
+    ),
+    "more rules than a security group takes": (
+        {"clientCidrs": ranges(15)},
+        "clientCidrs",
+        "10.0.0.0/32",
+        "15 ranges here and 0 in adminCidrs make 61 firewall rules, and a security group takes 60",
+    ),
     "a name outside its zone": (
         {"domainName": "teleport.example.com", "hostedZone": "example.org"},
         "hostedZone",
@@ -60,6 +82,8 @@ BAD = {
     "a digest of another length": ({"teleportSha256": "abc"}, "teleportSha256", "abc", "64 hexadecimal"),
     "a Mac": ({"instanceType": "mac2.metal"}, "instanceType", "mac2.metal", "t4g.small"),
     "one without NVMe": ({"instanceType": "t2.small"}, "instanceType", "t2.small", "t3, m5, c5, r5 or newer"),
+    "half a GiB": ({"instanceType": "t3.nano"}, "instanceType", "t3.nano", "at least 2 GiB of memory"),
+    "one GiB": ({"instanceType": "t4g.micro"}, "instanceType", "t4g.micro", "at least 2 GiB of memory"),
     "no instance type at all": ({"instanceType": "small"}, "instanceType", "small", "t3.small"),
     "another access mode": ({"accessMode": "iam"}, "accessMode", "iam", "'aws-auth'"),
     "an id without secret": ({"githubClientId": "Iv1.1"}, "githubClientSecret", "(not set)", "go together"),
@@ -70,11 +94,11 @@ BAD = {
     "a team without groups": ({"teams": team(kubernetesGroups=[])}, "teams[0].kubernetesGroups", "[]", "at least one"),
     "a team's unknown key": ({"teams": team(groups=["x"])}, "teams[0].groups", "x", "the nearest is kubernetesGroups"),
     "a team that is listed twice": ({"teams": team() * 2}, "teams", "platform", "acme/platform is listed twice"),
-    "twice in another case": (
-        {"teams": team() + team(organization="ACME")},
+    "an organization in two cases": (
+        {"teams": team() + team(organization="ACME", team="shop")},
         "teams",
-        "platform",
-        "is listed twice",
+        "ACME",
+        "acme and ACME are one organization",
     ),
     "two teams of one name": (
         {"teams": team(organization="a-b", team="c") + team(organization="a", team="b-c")},
@@ -167,6 +191,13 @@ def test_what_a_message_tells_to_write_is_accepted() -> None:
     del fixed["topology"]
     assert len(fixed) > 8
     parse(fixed, "dev")
+
+
+def test_as_many_rules_as_a_security_group_takes_are_taken() -> None:
+    zone = {"domainName": "teleport.example.com", "hostedZone": "example.com"}
+    full = {"clientCidrs": json.dumps(ranges(12)), "adminCidrs": json.dumps(ranges(4))}
+    assert parse({**GOOD, **zone, **full}, "x")
+    assert "make 61 firewall rules" in message(**full)  # port 80 too, without a zone
 
 
 @pytest.mark.parametrize("key", ["githubClientSecret", "githubClientSecre", "kubeconfig"])

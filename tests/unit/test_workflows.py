@@ -525,6 +525,16 @@ def test_a_role_is_passed_only_to_the_service_that_it_is_for() -> None:
     ]
 
 
+def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others(calls: dict[str, list[Call]]) -> None:
+    snapshot = "arn:aws:ec2:eu-west-1::snapshot/snap-0123456789abcdef0"
+    allowed = [s for s in writing(SCOPE) if "ec2:CreateVolume" in s["Action"]]
+    (restore,) = [s for s in allowed if isinstance(s["Resource"], str) and fnmatch.fnmatch(snapshot, s["Resource"])]
+    assert restore["Condition"] == {"StringEquals": {f"aws:ResourceTag/{pipeline_roles.SNAPSHOTS_OF}": "production"}}
+    # What the volume is tagged with, its daily snapshots are too.
+    created, *_ = [p for action, p in calls["up"] if action == "ec2:CreateVolume"]
+    assert {"Key": pipeline_roles.SNAPSHOTS_OF, "Value": "dev"} in created["TagSpecifications"][0]["Tags"]
+
+
 def test_without_zone_bucket_and_key_there_is_nothing_about_them() -> None:
     bare = Scope("aws", "123456789012", "eu-west-1", "production", "demo")
     assert not {a.partition(":")[0] for a in actions(reading(bare)) | actions(writing(bare))} & {"route53", "s3", "kms"}
