@@ -233,7 +233,9 @@ class Settings(_Model):
         Field(description="The EKS cluster to give access to.", examples=["production"])
     )
     acme_email: Annotated[str, _match(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "must be an e-mail address")] = Field(
-        description="Let's Encrypt's account: where it sends warnings.", examples=["platform@example.com"]
+        description="The contact that the ACME account is opened with. Let's Encrypt does not keep it and sends no "
+        "warnings; another `acmeServer` may.",
+        examples=["platform@example.com"],
     )
     domain_name: HostName | None = Field(
         default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]

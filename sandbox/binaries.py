@@ -42,8 +42,13 @@ def cache_directory() -> Path:
     """Where this checkout's servers are built to: another pin, another processor, another folder."""
     text = b"".join((SOURCES / name).read_bytes() for name in ("go.mod", "go.sum"))
     key = text + f"{platform.system()} {platform.machine()} {_linker_flags()}".encode()
+    return cached("servers", key)
+
+
+def cached(what: str, key: bytes) -> Path:
+    """The folder, outside of all checkouts, for what is made once from ``key``."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "teleport-eks" / f"servers-{hashlib.sha256(key).hexdigest()[:12]}"
+    return base / "teleport-eks" / f"{what}-{hashlib.sha256(key).hexdigest()[:12]}"
 
 
 def binaries(*names: str) -> dict[str, Path]:

@@ -5,7 +5,8 @@ moto and real pebble, and in front of them small servers that can be told to mis
 A `Host` is a process tree with its own mounts and process ids whose root is an overlay of this
 machine: the scripts run as root, at their real paths, on real loop devices with real XFS. Of the
 host's programs these are stand-ins, all in `standins/`: teleport and tctl, systemctl, dnf, rpm and
-udevadm. aws, certbot, curl, openssl, mkfs.xfs and mount are the real ones.
+udevadm. aws, certbot, curl, openssl, mkfs.xfs and mount are the real ones, certbot in the version
+of Amazon Linux 2023.
 """
 
 # ruff: noqa: S310  the commands and addresses here are the rig's own
@@ -33,15 +34,16 @@ import tarfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import yaml
+from filelock import FileLock
 
 from sandbox import strict_account
-from sandbox.binaries import binaries
+from sandbox.binaries import ServersMissingError, binaries, cached
 from userdata import HostConfig, render
 
 STANDINS = Path(__file__).parent / "standins"
@@ -53,6 +55,20 @@ def tool(name: str) -> str:
     """A Python tool of the development environment, else of this machine; empty when there is none."""
     here = Path(sys.executable).with_name(name)
     return str(here) if here.exists() else shutil.which(name) or ""
+
+
+def certbot_of_the_host() -> Path:
+    """Amazon Linux 2023's certbot, from PyPI, in an environment of its own that is made once."""
+    project = Path(__file__).parent / "certbot-2.6"
+    target = cached("certbot", (project / "uv.lock").read_bytes() + f"{sys.version} {sys.base_prefix}".encode())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [tool("uv"), "sync", "--quiet", "--locked", "--project", project, "--python", sys.executable]
+    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(target), "UV_PYTHON_DOWNLOADS": "never"}
+    with FileLock(f"{target}.lock"):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServersMissingError(f"certbot 2.6.0 cannot be installed from PyPI: {done.stderr.strip()[-500:]}")
+    return target / "bin" / "certbot"
 
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rig", "AWS_SECRET_ACCESS_KEY": "rig"}
@@ -72,6 +88,14 @@ def libfaketime() -> str:
     """Debian's libfaketime, for LD_PRELOAD."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return str(found[0]) if found else ""
+
+
+def wait_for(fact: Callable[[], object], otherwise: str) -> None:
+    """Until the fact is there. The time is only for giving up, so it is long."""
+    deadline = time.monotonic() + 60
+    while not fact():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
 
 
 @dataclasses.dataclass
@@ -111,7 +135,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         fault.reached.set()
         if fault.kind == "hang":
-            fault.lifted.wait(60)
+            fault.lifted.wait(600)
             self.close_connection = True
         else:
             # The type that ACME's errors have; nobody else looks at it.
@@ -171,7 +195,7 @@ class _Downloads(_Handler):
         self.wfile.write(part[: len(part) // 2])
         self.wfile.flush()
         self.cut.reached.set()
-        self.cut.lifted.wait(60)
+        self.cut.lifted.wait(600)
         self.close_connection = True
         return None
 
@@ -235,6 +259,7 @@ class World:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
+        self.certbot = certbot_of_the_host()
         self.requests: list[str] = []
         self.public_ip = ""
         self.downloads: dict[str, bytes] = {}
@@ -372,7 +397,7 @@ class World:
                 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         for port in (MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS_MANAGEMENT):
-            self._wait_for(port)
+            wait_for(lambda port=port: self._answers(port), f"nothing listens on {port}")
         with self.inside():
             root = urllib.request.urlopen(
                 f"https://127.0.0.1:{PEBBLE_MANAGEMENT}/roots/0",
@@ -395,18 +420,11 @@ class World:
             )
         )
 
-    def _wait_for(self, port: int) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with self.inside():
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+    def _answers(self, port: int) -> bool:
+        with contextlib.suppress(OSError), self.inside():
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        return False
 
     def _publish(self, version: str) -> None:
         """A release as on Teleport's own server, with the stand-ins in it."""
@@ -486,7 +504,8 @@ class Host:
                 self.files,
                 sys.executable,
                 tool("aws"),
-                tool("certbot"),
+                self.world.certbot,
+                self.world.certbot.parents[1],
                 CHECKOUT,
                 sys.prefix,
                 sys.base_prefix,
@@ -497,6 +516,7 @@ class Host:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line.strip():
+            self._process = None
             raise RuntimeError(f"{self.name} did not start")
         self.pid = int(line)
         if self.volume:
@@ -511,7 +531,11 @@ class Host:
         self.configure()
 
     def configure(self, **settings: str) -> None:
-        """The rig's own environment for the units: where the stand-ins are, and short pauses."""
+        """The rig's own environment for the units: where the stand-ins are, and no pauses.
+
+        The limits are the product's own, and so leave time on a busy machine. Who wants one to be
+        reached makes that one short.
+        """
         self.settings.update(settings)
         values = {
             **CREDENTIALS,
@@ -522,15 +546,6 @@ class Host:
             "SSL_CERT_FILE": "/etc/rig-trusted.pem",
             "PAUSE_FIRST": "0",
             "PAUSE_MAX": "0",
-            "VOLUME_WAIT": "1",
-            "ADDRESS_WAIT": "1",
-            "STALL_TIME": "1",
-            "READY_WAIT": "8",
-            "AWS_TIME": "5",
-            "DISK_TIME": "2",
-            "DNF_TIME": "2",
-            "COMMAND_TIME": "5",
-            "CERTBOT_TIME": "15",
             "RIG_RELOAD": "0.1",
             **self.settings,
         }
@@ -540,9 +555,9 @@ class Host:
     def power_off(self) -> None:
         """At once, like a host that dies: nothing is told to stop, nothing is unmounted in order."""
         if self._process:
+            # The first process of a namespace is gone when all others are, and their ports and mounts.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            self._process.kill()
             self._process.wait()
             self._process = None
 
@@ -556,11 +571,7 @@ class Host:
             "mount -U $(blkid -p -o value -s UUID /dev/disk/by-id/*) /var/lib/teleport && "
             "systemctl start teleport.service"
         )
-        deadline = time.monotonic() + 10
-        while not self.ping():
-            if time.monotonic() > deadline:
-                raise AssertionError(self.sh("cat /var/log/rig/teleport.service.log"))
-            time.sleep(0.05)
+        wait_for(self.ping, "Teleport does not answer, see /var/log/rig/teleport.service.log on the host")
 
     def attach(self, volume: Volume) -> None:
         self.volume = volume
@@ -591,12 +602,15 @@ class Host:
         self.write(f"/run/rig/{command}.fault", f"{kind} {times} {text}\n")
 
     def repair(self) -> None:
+        """No fault, and limits that leave time."""
         self.sh("rm -f /run/rig/*.fault /run/rig/*.reached")
         self.world.clear()
+        self.settings.clear()
+        self.configure()
 
     # -- units -----------------------------------------------------------------------------------
 
-    def start(self, unit: str, timeout: float = 40) -> Run:
+    def start(self, unit: str, timeout: float = 180) -> Run:
         """Starts a unit and waits for it, as systemd would when it is due."""
         process = self.begin(unit)
         try:
@@ -623,21 +637,17 @@ class Host:
 
     def ping(self) -> dict[str, Any] | None:
         """The proxy's answer, whatever its certificate; None when there is none."""
-        answer = self.sh("curl -sk --max-time 3 https://127.0.0.1:3080/webapi/find", check=False)
+        answer = self.sh("curl -sk --max-time 20 https://127.0.0.1:3080/webapi/find", check=False)
         return json.loads(answer) if answer else None
 
     def is_trusted(self) -> bool:
         """Would a browser on the other side of the world take the certificate that is served?"""
         name = self.config.hostname
-        script = f"curl -s --max-time 3 --cacert /etc/rig-trusted.pem --resolve {name}:3080:127.0.0.1 https://{name}:3080/webapi/find"
+        script = f"curl -s --max-time 20 --cacert /etc/rig-trusted.pem --resolve {name}:3080:127.0.0.1 https://{name}:3080/webapi/find"
         return bool(self.sh(script, check=False))
 
     def wait_trusted(self) -> bool:
-        deadline = time.monotonic() + 5
-        while not self.is_trusted():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
+        wait_for(self.is_trusted, "the certificate that is served is not trusted")
         return True
 
     def served(self) -> str:
@@ -651,10 +661,9 @@ class Host:
     def data(self) -> str:
         """Names, times and contents of all that is on the data volume: equal means that no file was written.
 
-        Directories only by name: certbot makes and removes a lock in two of them. Without its
-        renewal file, in which a certbot newer than AL2023's notes when to ask for renewal advice.
+        Directories only by name: certbot makes and removes a lock in two of them.
         """
-        files = "find . ! -type d ! -path './letsencrypt/renewal/*'"
+        files = "find . ! -type d"
         return self.sh(
             f"cd /var/lib/teleport && find . -type d | sort && {files} -printf '%p %T@ %s %l\\n' | sort && "
             f"{files} -type f | sort | xargs sha256sum"
@@ -665,11 +674,16 @@ class Host:
         self.config = dataclasses.replace(self.config, **changes)
         self.first_boot()
 
-    def begin_python(self, script: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command(sys.executable, "-c", script))
-
-    def wait_for_port(self, port: int) -> None:
-        self.sh(f"for i in $(seq 100); do : </dev/tcp/127.0.0.1/{port} && exit; sleep 0.05; done 2>/dev/null; exit 1")
+    @contextlib.contextmanager
+    def port_in_use(self, port: int) -> Iterator[None]:
+        """Some other program has the port meanwhile."""
+        script = f"import socket, sys; s = socket.create_server(('', {port})); print(s, flush=True); sys.stdin.read()"
+        command = self.command(sys.executable, "-c", script)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout
+            assert holder.stdout.readline(), f"port {port} is not free"
+            yield
+            # Leaving `with` closes its input, at which it ends, and waits for that.
 
     def orders(self) -> int:
         """How many certificates were asked for since the faults were last cleared."""

@@ -154,18 +154,22 @@ def test_the_api_server_is_killed_in_the_middle_and_comes_back(api, control_plan
     put(api, DATA)
     entries = [role(f"team-{n}") for n in range(20)]
     clients = [connect(str(control_plane.kubeconfig)) for _ in entries]
-    landed = threading.Event()
+    all_have_read, killed = threading.Barrier(len(entries) + 1), threading.Event()
 
     def add(writer, entry):
-        edit(writer, partial(with_entry, entry=entry))
-        landed.set()
+        def change(data):
+            if not killed.is_set():
+                all_have_read.wait(60)
+                killed.wait(60)
+            return with_entry(data, entry)
+
+        edit(writer, change)
 
     with ThreadPoolExecutor(len(entries)) as pool:
         running = [pool.submit(add, c, e) for c, e in zip(clients, entries, strict=True)]
-        assert landed.wait(30)
+        all_have_read.wait(60)
         control_plane.kill_api_server()
-        assert not all(r.done() for r in running), "it was over before the server was killed"
-        time.sleep(1)
+        killed.set()
         control_plane.restart_api_server()
         for r in running:
             r.result(90)
@@ -177,25 +181,27 @@ def test_a_storm_of_conflicts_passes(api, control_plane):
     other, over, writes = connect(str(control_plane.kubeconfig)), threading.Event(), []
 
     def storm():
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
+        while len(tries) < 8 and not over.is_set():
             other.patch_namespaced_config_map(NAME, NAMESPACE, {"data": {"storm": str(len(writes))}})
             writes.append(1)
-        over.set()
 
     tries = []
 
     def change(data):
         tries.append(1)
-        while len(writes) < 10 * len(tries) and not over.is_set():
+        seen = len(writes)
+        while len(writes) < seen + 2 and thread.is_alive():
             time.sleep(0.01)  # whatever was read is old by now
         return with_entry(data, OURS)
 
     thread = threading.Thread(target=storm)
     thread.start()
-    edit(api, change)
-    thread.join()
-    assert len(tries) > 1
+    try:
+        edit(api, change)
+    finally:
+        over.set()
+        thread.join()
+    assert len(tries) >= 8
     assert data_of(api) == {**DATA, "mapRoles": aws_auth.add(NODES, OURS), "storm": str(len(writes) - 1)}
 
 
@@ -417,7 +423,7 @@ def test_what_admission_refuses_is_neither_written_nor_kept(api, capsys, control
         return False
 
     def wait_until(refused):
-        until = time.monotonic() + 30  # it takes a moment until a policy is applied, or no longer
+        until = time.monotonic() + 60  # it takes a moment until a policy is applied, or no longer
         while is_refused() != refused:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -489,7 +495,7 @@ def test_end_to_end_with_the_kubeconfig_on_standard_input(api, control_plane):
             *options,
         ]
         kubeconfig = control_plane.kubeconfig.read_text()
-        return subprocess.run(command, input=kubeconfig, text=True, capture_output=True, timeout=60, check=False)
+        return subprocess.run(command, input=kubeconfig, text=True, capture_output=True, timeout=300, check=False)
 
     dry = run("add", "--dry-run")
     assert (dry.returncode, dry.stderr) == (0, "")

@@ -23,7 +23,7 @@ def config_map(name: str, *owners: client.V1OwnerReference) -> client.V1ConfigMa
     return client.V1ConfigMap(metadata=client.V1ObjectMeta(name=name, owner_references=list(owners)))
 
 
-def eventually(question: Callable[[], bool], seconds: float = 30) -> bool:
+def eventually(question: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while not question():
         if time.monotonic() > deadline:
@@ -35,7 +35,7 @@ def eventually(question: Callable[[], bool], seconds: float = 30) -> bool:
 def elsewhere(code: str) -> None:
     """Runs it in a Python of its own, which has ended when this returns."""
     imports = "from pathlib import Path; from sandbox.control_plane import ControlPlane; "
-    subprocess.run([sys.executable, "-c", imports + code], cwd=Path(__file__).parents[2], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", imports + code], cwd=Path(__file__).parents[2], check=True, timeout=300)
 
 
 def command_line(path: Path) -> str:

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 STATE = Path("/run/rig")
@@ -103,9 +104,12 @@ def start(unit, block):
 
 
 def stop(unit):
-    # By the session, because timeout(1) makes process groups of its own.
+    # By the session, because timeout(1) makes process groups of its own. Until they are gone, and
+    # with them their ports.
     if is_alive(unit):
-        subprocess.run(["pkill", "-KILL", "-s", (STATE / f"{unit}.pid").read_text()], check=False)
+        kill = ["pkill", "-KILL", "-s", (STATE / f"{unit}.pid").read_text()]
+        while subprocess.run(kill, check=False).returncode == 0:
+            time.sleep(0.01)
     (STATE / f"{unit}.pid").unlink(missing_ok=True)
 
 
