@@ -2,9 +2,10 @@
 
     python -m components.ready --hostname NAME --instance-id ID --region REGION --minutes N
 
-Asks ``https://NAME:3080/webapi/ping``, and says every quarter of a minute what it sees. Exit 0 as soon as the proxy
-answers with a certificate that this machine trusts, or when it has answered for a while with one that it does not: the
-host goes on trying to get one. Exit 1 after N minutes, with what the host last wrote to its console.
+Asks ``https://NAME:3080/webapi/find``, and says every quarter of a minute what it sees. (``/webapi/ping`` is HTTP 400
+until there is a GitHub connector.) Exit 0 as soon as the proxy answers with a certificate that this machine trusts, or
+when it has answered for a while with one that it does not: the host goes on trying to get one. Exit 1 after N minutes,
+with what the host last wrote to its console.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=3080)
     args = parser.parse_args(argv)
 
-    url, told, state = f"https://{args.hostname}:{args.port}/webapi/ping", 0.0, ""
+    url, told, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
     for seconds, state in wait(url, args.minutes):
         if seconds >= told:
             print(f"{seconds:4.0f} s  {url}: {state}", flush=True)
