@@ -16,7 +16,7 @@ from components.next_steps import next_steps, objects_directory
 from components.settings import Settings
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import TeamAccess, TeamAccessArgs
-from userdata import HostConfig, render
+from userdata import HostConfig, render, revision
 
 
 @dataclass(frozen=True)
@@ -135,25 +135,26 @@ class TeleportProxy(pulumi.ComponentResource):
             opts=child,
         )
 
-        def user_data(known: dict) -> str:
-            return render(
-                HostConfig(
-                    stack=args.stack,
-                    cluster_name=cluster.name,
-                    region=cluster.region,
-                    hostname=known["hostname"],
-                    public_ip=known["public_ip"],
-                    volume_id=known["volume_id"],
-                    parameters_path=parameters_path,
-                    architecture=settings.architecture,
-                    teleport_version=settings.teleport_version,
-                    teleport_sha256=settings.teleport_sha256,
-                    acme_email=settings.acme_email,
-                    acme_server=settings.acme_server,
-                    dns_zone_id=zone.zone_id if zone else None,
-                )
+        def host_config(known: dict) -> HostConfig:
+            return HostConfig(
+                stack=args.stack,
+                cluster_name=cluster.name,
+                region=cluster.region,
+                hostname=known["hostname"],
+                public_ip=known["public_ip"],
+                volume_id=known["volume_id"],
+                parameters_path=parameters_path,
+                architecture=settings.architecture,
+                teleport_version=settings.teleport_version,
+                teleport_sha256=settings.teleport_sha256,
+                acme_email=settings.acme_email,
+                acme_server=settings.acme_server,
+                dns_zone_id=zone.zone_id if zone else None,
             )
 
+        configured = pulumi.Output.all(
+            hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
+        ).apply(host_config)
         host = ProxyHost(
             f"{name}-host",
             ProxyHostArgs(
@@ -164,16 +165,17 @@ class TeleportProxy(pulumi.ComponentResource):
                 instance_profile=identity.instance_profile,
                 allocation_id=address.allocation_id,
                 volume_id=storage.volume_id,
-                user_data=pulumi.Output.all(
-                    hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
-                ).apply(user_data),
+                user_data=configured.apply(render),
                 replace_on_change=settings.host_updates == "replace",
                 hostname=address.hostname,
+                revision=configured.apply(revision),
+                teleport_version=settings.teleport_version,
                 region=cluster.region,
                 wait_minutes=settings.wait_minutes,
             ),
-            # Teleport looks at the cluster when it starts, so the cluster should know it by then.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access]),
+            # Teleport looks at the cluster when it starts, so the cluster should know it by then. Nobody should ask for
+            # the name before its record is there: "no such name" is remembered, and not by this machine alone.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
         )
 
         self.outputs = {

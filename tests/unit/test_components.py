@@ -151,6 +151,8 @@ def host(wait_minutes: int) -> ProxyHostArgs:
         user_data="Zm9v",
         replace_on_change=True,
         hostname="a.nip.io",
+        revision="0a1b2c",
+        teleport_version="18.10.1",
         region="eu-west-1",
         wait_minutes=wait_minutes,
     )
@@ -159,8 +161,9 @@ def host(wait_minutes: int) -> ProxyHostArgs:
 def test_a_new_instance_is_waited_for_unless_that_is_turned_off() -> None:
     command = record(lambda: ProxyHost("proxy", host(15))).only("command:local:Command")
     assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
-    assert command["create"].endswith(" proxy-arm64-id --region eu-west-1 --minutes 15")
-    assert command["triggers"] == ["proxy-arm64-id"]
+    options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c"
+    assert command["create"].endswith(f" proxy-arm64-id {options}")
+    assert command["triggers"] == ["proxy-arm64-id", "0a1b2c"]
     assert not record(lambda: ProxyHost("proxy", host(0))).has("command:local:Command")
 
 
@@ -177,6 +180,12 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
     assert "keyName" not in instance
     assert declared.only("aws:ec2/volumeAttachment:VolumeAttachment")["volumeId"] == "vol-1"
     assert declared.only("aws:ec2/eipAssociation:EipAssociation")["allocationId"] == "eipalloc-1"
+
+
+def test_another_volume_means_another_instance_in_place_or_not() -> None:
+    # The provider stops an instance to detach its volume, and leaves it stopped.
+    declared = record(lambda: ProxyHost("proxy", replace(host(0), replace_on_change=False)))
+    assert declared.requests["proxy-arm64"].replacement_trigger.string_value == "vol-1"
 
 
 def storage(snapshot_days: int) -> ProxyStorageArgs:
@@ -409,6 +418,25 @@ def test_an_upgrade_replaces_the_instance_or_not_as_configured() -> None:
     assert inputs(hostUpdates="in-place")[instance]["userDataReplaceOnChange"] is False
     before, after = inputs()[instance], inputs(teleportVersion="18.7.4")[instance]
     assert {key for key in before if before[key] != after[key]} == {"userDataBase64"}
+
+
+def test_a_change_in_place_is_waited_for() -> None:
+    ready = "command:local:Command teleport-host-ready"
+    before, same = (inputs(hostUpdates="in-place", waitMinutes=minutes)[ready] for minutes in ("15", "20"))
+    after = inputs(hostUpdates="in-place", acmeEmail="other@example.com")[ready]
+    assert before["triggers"] == same["triggers"]
+    assert before["triggers"] != after["triggers"]
+    assert before["triggers"][1] in before["create"]
+
+
+def test_the_host_and_the_wait_for_it_come_after_the_name_is_there() -> None:
+    def build() -> None:
+        configured = settings(domainName="teleport.example.com", hostedZone="example.com")
+        TeleportProxy("teleport", TeleportProxyArgs("dev", configured, SITE))
+
+    # The parts of a component are registered when the component is, and that waits for this.
+    host_needs = record(build).requests["teleport-host"].dependencies
+    assert "teleport-address-record" in {urn.rpartition("::")[2] for urn in host_needs}
 
 
 def test_a_new_team_changes_what_it_is_granted_and_never_the_instance() -> None:
