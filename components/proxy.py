@@ -97,6 +97,9 @@ class TeleportProxy(pulumi.ComponentResource):
             # The provider takes one of the two: where to apply objects, or where to write them. None would be the
             # KUBECONFIG of whoever runs Pulumi.
             kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
+            # Another endpoint or way to sign in is the same cluster, so its objects stay. They are made anew only where
+            # they go elsewhere: into files, or into another cluster.
+            cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
             # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
             # before, and that the stack does not know, is an error all the same.
             enable_patch_force=True,
