@@ -342,7 +342,7 @@ def test_a_change_in_place_is_waited_for() -> None:
 
 def test_another_way_to_the_cluster_leaves_its_objects_alone() -> None:
     provider = "pulumi:providers:kubernetes teleport-cluster"
-    tunnels = [inputs(kubeconfig=f"clusters: [localhost:{port}]")[provider] for port in (8443, 9443)]
+    tunnels = [inputs(kubeconfig=f"kind: Config\nclusters: [localhost:{port}]")[provider] for port in (8443, 9443)]
     assert tunnels[0]["kubeconfig"] != tunnels[1]["kubeconfig"]
     # The real provider replaces itself, and all objects with it, only when this changes.
     assert [tunnel["clusterIdentifier"] for tunnel in tunnels] == [ARN, ARN]
