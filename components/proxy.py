@@ -100,6 +100,9 @@ class TeleportProxy(pulumi.ComponentResource):
             # Another endpoint or way to sign in is the same cluster, so its objects stay. They are made anew only where
             # they go elsewhere: into files, or into another cluster.
             cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
+            # A stack can be destroyed when its cluster is gone, or out of reach: the provider then warns of each object
+            # that it leaves behind. None of them gives anybody access once the proxy's role is gone.
+            delete_unreachable=True,
             # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
             # before, and that the stack does not know, is an error all the same.
             enable_patch_force=True,

@@ -349,6 +349,12 @@ def test_another_way_to_the_cluster_leaves_its_objects_alone() -> None:
     assert inputs(applyToCluster="false")[provider]["clusterIdentifier"] != ARN
 
 
+def test_a_stack_whose_cluster_is_gone_can_be_destroyed() -> None:
+    declared = inputs()
+    assert declared["pulumi:providers:kubernetes teleport-cluster"]["deleteUnreachable"] == "true"
+    assert declared["command:local:Command teleport-cluster-access-aws-auth"]["delete"].endswith(" --unreachable-ok")
+
+
 def test_the_host_and_the_wait_for_it_come_after_the_name_is_there() -> None:
     def build() -> None:
         configured = settings(domainName="teleport.example.com", hostedZone="example.com")
