@@ -11,6 +11,8 @@ there plus or minus our entry, else nothing is written. Removing what was added 
 other groups for an old one of ours; any other, and any in a JSON list, where no comment can be, is replaced only with
 ``--adopt``. ``remove`` takes out an entry that is exactly as asked, and warns of one that is not; with ``--adopt`` it
 takes out whatever maps the role, also by ``userarn`` or under ``mapUsers``, as setups by the guide of 2019 have it.
+With ``--unreachable-ok``, ``remove`` ends well although the API server did not answer for a minute, so that a stack
+can be destroyed whose cluster is gone; it then warns of what may be left.
 Neither deletes the ConfigMap or its ``mapRoles``: where ``add`` created them, ``remove`` leaves them empty.
 
 Before each write the map's data is kept in ``kube-system/aws-auth-before-teleport-eks``: one object, with the data
@@ -25,6 +27,7 @@ import difflib
 import json
 import random
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +54,10 @@ Data = dict[str, str]
 
 class RefusedError(Exception):
     """Nothing was written; the text says why, in one line for the operator."""
+
+
+class UnreachableError(RefusedError):
+    """The API server did not answer for as long as we are ready to wait."""
 
 
 def map_arn(arn: str) -> str:
@@ -429,7 +436,8 @@ def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = Fals
             problem = f"the API server cannot be reached: {e}"
         now = time.monotonic()
         if now > min(began + PATIENCE, answered + PATIENCE_UNANSWERED):
-            raise RefusedError(f"given up after {now - began:.0f} seconds: {problem}")
+            kind = UnreachableError if now > answered + PATIENCE_UNANSWERED else RefusedError
+            raise kind(f"given up after {now - began:.0f} seconds: {problem}")
         time.sleep(random.uniform(0, pause))  # noqa: S311 - it parts writers and keeps no secret
         pause = min(2 * pause, 15)
 
@@ -454,6 +462,18 @@ def _diff(before: Data, after: Data) -> str:
     return "\n".join(lines)
 
 
+def _left(args: argparse.Namespace) -> str:
+    """What an unreachable cluster may keep, whether that matters, and how to take it out later."""
+    groups = "".join(f" --group {shlex.quote(group)}" for group in args.group)
+    return (
+        f"If the cluster is gone, nothing is left. Else its aws-auth may still map {args.role_arn} to the user "
+        f"{args.username} in {', '.join(args.group) or 'no group'}. Nobody can use the entry once the role is deleted, "
+        "which `pulumi destroy` does next. To take it out, from where the cluster can be reached:\n"
+        f"  .venv/bin/python -m components.aws_auth remove --kubeconfig ~/.kube/config --role-arn {args.role_arn} "
+        f"--username {shlex.quote(args.username)}{groups}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m components.aws_auth", description="One role's entry in aws-auth.")
     parser.add_argument("action", choices=["add", "remove", "show"])
@@ -463,6 +483,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--group", action="append", default=[], help="can be given again")
     parser.add_argument(
         "--adopt", action="store_true", help="replace or remove an entry for this role that is not ours"
+    )
+    parser.add_argument(
+        "--unreachable-ok", action="store_true", help="remove: only warn when the API server does not answer"
     )
     parser.add_argument("--dry-run", action="store_true", help="print a unified diff and write nothing")
     args = parser.parse_args(argv)
@@ -474,6 +497,9 @@ def main(argv: list[str] | None = None) -> int:
         was, now = status(before, entry), status(after, entry)
         notes = oddities(after)
     except RefusedError as e:
+        if isinstance(e, UnreachableError) and args.unreachable_ok and args.action == "remove":
+            print(f"warning: {e}\n{_left(args)}", file=sys.stderr)
+            return 0
         print(f"error: {e}", file=sys.stderr)
         return 1
     if args.action == "remove" and now != "absent":

@@ -13,22 +13,10 @@ import yaml
 
 from components import aws_auth
 from components.cluster_access import Names
+from components.network import EVERYBODY
 from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
-
-# A subnet that EKS may place internet-facing load balancers in carries this tag.
-PUBLIC_SUBNET_TAG = "kubernetes.io/role/elb"
-
-
-@dataclass(frozen=True)
-class Subnet:
-    """A subnet. ``public``: it gives out public addresses, or EKS puts internet-facing load balancers into it."""
-
-    id: str
-    name: str
-    vpc_id: str
-    cidr: str
-    availability_zone: str
-    public: bool
+from components.storage import STACK_TAG
+from components.subnets import RouteTable, Subnet, Volume, public_subnets
 
 
 @dataclass(frozen=True)
@@ -79,40 +67,68 @@ class Site:
 
 
 def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = None) -> Site:
-    """Reads the cluster and its VPC's subnets from AWS; with ``opts``, through a provider of your own.
+    """Reads the cluster, its VPC's subnets and the stack's volume; with ``opts``, through an AWS provider of your own.
 
+    ``stack`` is what ``TeleportProxyArgs`` has: the proxy's name among all in the account.
     Raises ConfigurationError when the account does not hold what the settings ask for.
     """
     cluster = _look_up_cluster(settings.cluster_name, stack, opts)
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
     subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
-    site = choose_site(settings, stack, cluster, subnets)
+    tables = [] if settings.subnet_id else _look_up_route_tables(cluster.vpc_id, opts)
+    site = choose_site(settings, stack, cluster, subnets, tables, _look_up_volumes(stack, opts))
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
         return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster), site.names))
     return site
 
 
-def choose_site(settings: Settings, stack: str, cluster: Cluster, subnets: Sequence[Subnet]) -> Site:
-    """Decides the subnet and the access mode, or refuses with all the reasons at once."""
+def choose_site(
+    settings: Settings,
+    stack: str,
+    cluster: Cluster,
+    subnets: Sequence[Subnet],
+    tables: Sequence[RouteTable],
+    volumes: Sequence[Volume],
+) -> Site:
+    """Decides the subnet and the access mode, or refuses with all the reasons at once.
+
+    ``subnets`` is the one that the settings name, or else all of the VPC, with its route ``tables``. The proxy stays
+    with the stack's own ``volumes``, unless another snapshot makes another volume anyway.
+    """
     problems: list[Problem] = []
-    public = sorted((s for s in subnets if s.public or s.id == settings.subnet_id), key=lambda s: (s.name, s.id))
+    public = subnets if settings.subnet_id else public_subnets(subnets, tables)
+    moves = settings.data_snapshot_id and settings.data_snapshot_id not in {v.snapshot_id for v in volumes}
+    zones = {volume.availability_zone for volume in volumes} if not moves else set()
+    possible = [subnet for subnet in public if not zones or subnet.availability_zone in zones]
     if not public:
-        looked_at = "; ".join(f"{s.id} {s.name} {s.cidr}" for s in subnets) or "no subnet at all"
+        looked_at = "; ".join(f"{s.id} {s.name} {s.cidr}" for s in subnets) or "it has no subnet at all"
         problems.append(
             Problem(
                 f"{NAMESPACE}:subnetId",
                 "(not set)",
-                f"none of the subnets of {cluster.vpc_id} gives out public addresses or carries the tag "
-                f"{PUBLIC_SUBNET_TAG} ({looked_at}); name one that has a route to an internet gateway",
+                f"no subnet of {cluster.vpc_id} has a route to an internet gateway ({looked_at}); "
+                "add that route to the route table of one, or name a public subnet of another VPC",
                 as_yaml(f"{NAMESPACE}:subnetId", subnets[0].id if subnets else "subnet-0123456789abcdef0"),
             )
         )
-    elif public[0].vpc_id != cluster.vpc_id and not cluster.endpoint_public_access:
+    elif not possible:
+        zone = " or ".join(sorted(zones))
         problems.append(
             Problem(
                 f"{NAMESPACE}:subnetId",
-                public[0].id,
-                f"is in {public[0].vpc_id}, but the endpoint of {cluster.name} is private and answers only in "
+                settings.subnet_id or "(not set)",
+                f"the volume with the proxy's data, {', '.join(v.id for v in volumes)}, is in {zone} and cannot leave "
+                f"it, but this would put the proxy into {public[0].availability_zone}: name a public subnet in {zone}; "
+                "docs/operations.md says how to move the proxy to another zone",
+                as_yaml(f"{NAMESPACE}:subnetId", "subnet-0123456789abcdef0") + f"   # a public subnet in {zone}",
+            )
+        )
+    elif possible[0].vpc_id != cluster.vpc_id and not cluster.endpoint_public_access:
+        problems.append(
+            Problem(
+                f"{NAMESPACE}:subnetId",
+                possible[0].id,
+                f"is in {possible[0].vpc_id}, but the endpoint of {cluster.name} is private and answers only in "
                 f"{cluster.vpc_id}: choose a subnet there, or enable the cluster's public endpoint",
                 as_yaml(f"{NAMESPACE}:subnetId", "subnet-0123456789abcdef0"),
             )
@@ -128,7 +144,7 @@ def choose_site(settings: Settings, stack: str, cluster: Cluster, subnets: Seque
             )
         )
     refuse(problems, stack)
-    return Site(cluster, public[0], mode, Names(f"-{stack}" if settings.suffix_names else ""))
+    return Site(cluster, possible[0], mode, Names(f"-{stack}" if settings.suffix_names else ""))
 
 
 def access_mode(requested: str, authentication_mode: str) -> str:
@@ -203,7 +219,8 @@ def _look_up_cluster(name: str, stack: str, opts: pulumi.InvokeOptions | None) -
     try:
         found = aws.eks.get_cluster(name=name, opts=opts)
     except Exception as error:
-        if "ResourceNotFound" not in str(error) and "No cluster found" not in str(error):
+        # The AWS provider's own words, and EKS's.
+        if not any(words in str(error) for words in ("couldn't find resource", "ResourceNotFound", "No cluster found")):
             raise
         rule = f"there is no such cluster here; {_clusters_there_are(opts)}"
         refuse(
@@ -240,14 +257,33 @@ def _subnet_ids(vpc_id: str, opts: pulumi.InvokeOptions | None) -> Sequence[str]
 
 def _look_up_subnet(subnet_id: str, opts: pulumi.InvokeOptions | None) -> Subnet:
     found = aws.ec2.get_subnet(id=subnet_id, opts=opts)
-    return Subnet(
-        id=found.id,
-        name=found.tags.get("Name", ""),
-        vpc_id=found.vpc_id,
-        cidr=found.cidr_block,
-        availability_zone=found.availability_zone,
-        public=found.map_public_ip_on_launch or PUBLIC_SUBNET_TAG in found.tags,
-    )
+    return Subnet(found.id, found.vpc_id, found.cidr_block, found.availability_zone, found.tags)
+
+
+def _look_up_route_tables(vpc_id: str, opts: pulumi.InvokeOptions | None) -> list[RouteTable]:
+    ids = aws.ec2.get_route_tables(vpc_id=vpc_id, opts=opts).ids
+    found = [aws.ec2.get_route_table(route_table_id=table_id, opts=opts) for table_id in ids]
+    return [
+        RouteTable(
+            subnet_ids=tuple(a.subnet_id for a in table.associations if a.subnet_id),
+            main=any(a.main for a in table.associations),
+            default_gateway=next((r.gateway_id for r in table.routes if r.cidr_block == EVERYBODY), ""),
+        )
+        for table in found
+    ]
+
+
+def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volume]:
+    """The data volume of the stack, if it is there already; for a while two, when one takes the other's place."""
+    ids = aws.ebs.get_ebs_volumes(
+        filters=[
+            {"name": f"tag:{STACK_TAG}", "values": [stack]},
+            {"name": "status", "values": ["available", "in-use"]},
+        ],
+        opts=opts,
+    ).ids
+    found = [aws.ebs.get_volume(filters=[{"name": "volume-id", "values": [i]}], opts=opts) for i in ids]
+    return [Volume(volume.volume_id, volume.availability_zone, volume.snapshot_id) for volume in found]
 
 
 def _entry_lost_at(kubeconfig_text: str, names: Names) -> str:

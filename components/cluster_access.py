@@ -161,7 +161,8 @@ class ClusterAccess(pulumi.ComponentResource):
                 f"{name}-aws-auth",
                 create=add,
                 update=add,
-                delete=role_arn.apply(lambda arn: aws_auth_command("remove", arn, args.names)),
+                # A stack can be destroyed when its cluster is gone already.
+                delete=role_arn.apply(lambda arn: f"{aws_auth_command('remove', arn, args.names)} --unreachable-ok"),
                 stdin=args.kubeconfig,
                 # Another role is another item: add it, then remove the old one.
                 triggers=[role_arn],

@@ -19,7 +19,8 @@ class ProxyHostArgs:
 
     ``replace_on_change``: whether other user data means another instance.
 
-    ``wait_minutes``: how long to wait for the proxy to answer at ``hostname``; 0 is not at all.
+    ``wait_minutes``: how long to wait until Teleport ``teleport_version`` answers at ``hostname``, or the host reports
+    that it is up, with ``revision``; 0 is not at all.
     """
 
     instance_type: str
@@ -32,13 +33,16 @@ class ProxyHostArgs:
     user_data: pulumi.Input[str]
     replace_on_change: bool
     hostname: pulumi.Input[str]
+    revision: pulumi.Input[str]
+    teleport_version: str
     region: str
     wait_minutes: int
 
 
-def ready_command(region: str, minutes: int, hostname: str, instance_id: str) -> str:
+def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision: str) -> str:
     """``components.ready`` as a shell command."""
-    options = {"--hostname": hostname, "--instance-id": instance_id, "--region": region, "--minutes": str(minutes)}
+    options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
+    options |= {"--minutes": str(args.wait_minutes), "--version": args.teleport_version, "--revision": revision}
     return run_module("components.ready", *(word for option in options.items() for word in option))
 
 
@@ -76,6 +80,9 @@ class ProxyHost(pulumi.ComponentResource):
                 ignore_changes=["ami"],
                 # The volume and the address can be on one instance only.
                 delete_before_replace=True,
+                # Another volume means another instance, in place or not: the provider stops an instance to take its
+                # volume away, and does not start it again.
+                replacement_trigger=args.volume_id,
             ),
         )
         attachment = aws.ec2.VolumeAttachment(
@@ -96,12 +103,13 @@ class ProxyHost(pulumi.ComponentResource):
         if args.wait_minutes:
             command.local.Command(
                 f"{name}-ready",
-                create=pulumi.Output.all(args.hostname, instance.id).apply(
-                    lambda known: ready_command(args.region, args.wait_minutes, *known)
+                create=pulumi.Output.all(args.hostname, instance.id, args.revision).apply(
+                    lambda known: ready_command(args, *known)
                 ),
-                # Only a new instance boots; another number of minutes is nothing to wait for.
+                # Only a new instance boots, and one whose user data changed; another number of minutes is nothing to
+                # wait for.
                 update="true",
-                triggers=[instance.id],
+                triggers=[instance.id, args.revision],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[attachment, address]),
             )
 

@@ -16,7 +16,7 @@ from components.next_steps import next_steps, objects_directory
 from components.settings import Settings
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import TeamAccess, TeamAccessArgs
-from userdata import HostConfig, render
+from userdata import HostConfig, render, revision
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,12 @@ class TeleportProxy(pulumi.ComponentResource):
             # The provider takes one of the two: where to apply objects, or where to write them. None would be the
             # KUBECONFIG of whoever runs Pulumi.
             kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
+            # Another endpoint or way to sign in is the same cluster, so its objects stay. They are made anew only where
+            # they go elsewhere: into files, or into another cluster.
+            cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
+            # A stack can be destroyed when its cluster is gone, or out of reach: the provider then warns of each object
+            # that it leaves behind. None of them gives anybody access once the proxy's role is gone.
+            delete_unreachable=True,
             # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
             # before, and that the stack does not know, is an error all the same.
             enable_patch_force=True,
@@ -136,26 +142,27 @@ class TeleportProxy(pulumi.ComponentResource):
             opts=child,
         )
 
-        def user_data(known: dict) -> str:
-            return render(
-                HostConfig(
-                    stack=args.stack,
-                    cluster_name=cluster.name,
-                    region=cluster.region,
-                    hostname=known["hostname"],
-                    public_ip=known["public_ip"],
-                    volume_id=known["volume_id"],
-                    parameters_path=parameters_path,
-                    architecture=settings.architecture,
-                    teleport_version=settings.teleport_version,
-                    teleport_sha256=settings.teleport_sha256,
-                    acme_email=settings.acme_email,
-                    acme_server=settings.acme_server,
-                    maintenance_window=settings.maintenance_window,
-                    dns_zone_id=zone.zone_id if zone else None,
-                )
+        def host_config(known: dict) -> HostConfig:
+            return HostConfig(
+                stack=args.stack,
+                cluster_name=cluster.name,
+                region=cluster.region,
+                hostname=known["hostname"],
+                public_ip=known["public_ip"],
+                volume_id=known["volume_id"],
+                parameters_path=parameters_path,
+                architecture=settings.architecture,
+                teleport_version=settings.teleport_version,
+                teleport_sha256=settings.teleport_sha256,
+                acme_email=settings.acme_email,
+                acme_server=settings.acme_server,
+                maintenance_window=settings.maintenance_window,
+                dns_zone_id=zone.zone_id if zone else None,
             )
 
+        configured = pulumi.Output.all(
+            hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
+        ).apply(host_config)
         host = ProxyHost(
             f"{name}-host",
             ProxyHostArgs(
@@ -166,16 +173,17 @@ class TeleportProxy(pulumi.ComponentResource):
                 instance_profile=identity.instance_profile,
                 allocation_id=address.allocation_id,
                 volume_id=storage.volume_id,
-                user_data=pulumi.Output.all(
-                    hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
-                ).apply(user_data),
+                user_data=configured.apply(render),
                 replace_on_change=settings.host_updates == "replace",
                 hostname=address.hostname,
+                revision=configured.apply(revision),
+                teleport_version=settings.teleport_version,
                 region=cluster.region,
                 wait_minutes=settings.wait_minutes,
             ),
-            # Teleport looks at the cluster when it starts, so the cluster should know it by then.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access]),
+            # Teleport looks at the cluster when it starts, so the cluster should know it by then. Nobody should ask for
+            # the name before its record is there: "no such name" is remembered, and not by this machine alone.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
         )
 
         self.outputs = {

@@ -300,7 +300,7 @@ class Settings(_Model):
     )
     subnet_id: Annotated[str, _match(r"subnet-[0-9a-f]{8,17}", "must be a subnet's id")] | None = Field(
         default=None,
-        description="The public subnet to run in. None: the first of the cluster's VPC in name order.",
+        description="The public subnet to run in. None: one of the cluster's VPC, in the zone of the data volume.",
         examples=["subnet-0123456789abcdef0"],
     )
     access_mode: Literal["auto", "access-entry", "aws-auth"] = Field(

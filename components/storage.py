@@ -7,6 +7,9 @@ import pulumi_aws as aws
 
 from components.identity import assumed_by
 
+# On the volume and its snapshots, with the stack's name: by "Name", another stack's could be taken for this one's.
+STACK_TAG = "teleport-eks/snapshots"
+
 
 @dataclass(frozen=True)
 class ProxyStorageArgs:
@@ -35,8 +38,7 @@ class ProxyStorage(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyStorageArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyStorage", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        # A tag of its own: by "Name", another stack's volume could be taken for this one.
-        snapshot_tag = {"teleport-eks/snapshots": args.stack}
+        snapshot_tag = {STACK_TAG: args.stack}
 
         volume = aws.ebs.Volume(
             f"{name}-data",

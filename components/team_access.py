@@ -90,12 +90,16 @@ class TeamAccess(pulumi.ComponentResource):
         super().__init__("teleport-eks:index:TeamAccess", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
 
-        def parameter(path: str, value: pulumi.Input[str], kind: str = "String") -> None:
+        def parameter(
+            path: str, *, text: pulumi.Input[str] | None = None, secret: pulumi.Input[str] | None = None
+        ) -> None:
             aws.ssm.Parameter(
                 f"{name}-{path.replace('/', '-')}",
                 name=f"{args.parameters_path}/{path}",
-                type=kind,
-                value=value,
+                type="String" if secret is None else "SecureString",
+                # The provider makes a secret of every ``value``, which would keep a preview from showing what changes.
+                insecure_value=text,
+                value=secret,
                 # A connector with many teams is over the standard tier's 4 KiB.
                 tier="Intelligent-Tiering",
                 opts=child,
@@ -103,15 +107,15 @@ class TeamAccess(pulumi.ComponentResource):
 
         for team in args.teams:
             document = role(team, args.stack, args.kubernetes_identity, args.session_ttl)
-            parameter(f"roles/{role_name(team)}", json.dumps(document, sort_keys=True))
+            parameter(f"roles/{role_name(team)}", text=json.dumps(document, sort_keys=True))
         if args.github_client_id and args.github_client_secret:
             secret = pulumi.Output.secret(args.github_client_secret.get_secret_value())
-            parameter("github-client-secret", secret, "SecureString")
+            parameter("github-client-secret", secret=secret)
             if args.teams:  # Teleport refuses a connector that maps no team
                 client_id = args.github_client_id
                 document = pulumi.Output.from_input(args.callback_url).apply(
                     lambda url: json.dumps(connector(args.teams, client_id, url), sort_keys=True)
                 )
-                parameter("github-connector", document)
+                parameter("github-connector", text=document)
 
         self.register_outputs({})

@@ -9,7 +9,9 @@ import boto3
 import jinja2
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.cluster import PUBLIC_SUBNET_TAG, access_mode
+from components.cluster import access_mode
+from components.network import EVERYBODY
+from components.subnets import RouteTable, Subnet, public_subnets
 
 
 class NotWrittenError(SystemExit):
@@ -58,7 +60,7 @@ def _look_up(name: str, region: str, client: Callable[..., Any]) -> dict[str, An
     network = cluster["resourcesVpcConfig"]
     mode = cluster.get("accessConfig", {}).get("authenticationMode") or "CONFIG_MAP"
     return {
-        "subnet": _public_subnet(ec2, network["vpcId"]),
+        "subnet": next(iter(public_subnets(*_network(ec2, network["vpcId"]))), None),
         "vpc": network["vpcId"],
         "authentication_mode": mode,
         "access_mode": access_mode("auto", mode),
@@ -68,14 +70,26 @@ def _look_up(name: str, region: str, client: Callable[..., Any]) -> dict[str, An
     }
 
 
-def _public_subnet(ec2: Any, vpc: str) -> dict[str, str]:
-    """The one that the program will choose: the first public subnet in name order; empty without one."""
-    found = []
-    for subnet in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]:
-        tags = {tag["Key"]: tag["Value"] for tag in subnet.get("Tags", [])}
-        if subnet["MapPublicIpOnLaunch"] or PUBLIC_SUBNET_TAG in tags:
-            found.append({"name": tags.get("Name", ""), "id": subnet["SubnetId"]})
-    return min(found, key=lambda subnet: (subnet["name"], subnet["id"]), default={})
+def _network(ec2: Any, vpc: str) -> tuple[list[Subnet], list[RouteTable]]:
+    """The VPC's subnets and route tables."""
+    in_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+    subnets = [
+        Subnet(
+            s["SubnetId"], vpc, s["CidrBlock"], s["AvailabilityZone"], {t["Key"]: t["Value"] for t in s.get("Tags", [])}
+        )
+        for s in ec2.describe_subnets(Filters=in_vpc)["Subnets"]
+    ]
+    tables = [
+        RouteTable(
+            subnet_ids=tuple(a["SubnetId"] for a in table["Associations"] if "SubnetId" in a),
+            main=any(a["Main"] for a in table["Associations"]),
+            default_gateway=next(
+                (r.get("GatewayId", "") for r in table["Routes"] if r.get("DestinationCidrBlock") == EVERYBODY), ""
+            ),
+        )
+        for table in ec2.describe_route_tables(Filters=in_vpc)["RouteTables"]
+    ]
+    return subnets, tables
 
 
 def _my_address() -> str:

@@ -31,7 +31,8 @@ from sandbox.tree import Node
 ROOT = Path(__file__).parent.parent
 PROJECT = "teleport-eks"
 # The kubeconfig for a preview, in which nothing asks the cluster: there may be none.
-NO_CLUSTER = {f"{PROJECT}:kubeconfig": "kind: Config\nclusters: []"}
+# Nor is there the subnet that the stack's file names.
+NO_CLUSTER = {f"{PROJECT}:kubeconfig": "kind: Config\nclusters: []", f"{PROJECT}:subnetId": ""}
 
 
 def stack_config(stack: str) -> dict[str, str]:

@@ -174,7 +174,10 @@ def _volume_attachment(account: Account, name: str, inputs: dict) -> Created:
 @creates("aws:ssm/parameter:Parameter")
 def _parameter(account: Account, name: str, inputs: dict) -> Created:
     account.client("ssm").put_parameter(
-        Name=inputs["name"], Value=inputs["value"], Type=inputs["type"], Tier=inputs["tier"]
+        Name=inputs["name"],
+        Value=inputs.get("insecureValue") or inputs["value"],
+        Type=inputs["type"],
+        Tier=inputs["tier"],
     )
     return inputs["name"], {}
 
@@ -244,6 +247,42 @@ def _get_subnet(account: Account, args: dict) -> dict:
         "availabilityZone": subnet["AvailabilityZone"],
         "mapPublicIpOnLaunch": subnet["MapPublicIpOnLaunch"],
         "tags": {tag["Key"]: tag["Value"] for tag in subnet.get("Tags", [])},
+    }
+
+
+@looks_up("aws:ec2/getRouteTables:getRouteTables")
+def _get_route_tables(account: Account, args: dict) -> dict:
+    found = account.client("ec2").describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [args["vpcId"]]}])
+    return {"id": "all", "ids": [table["RouteTableId"] for table in found["RouteTables"]]}
+
+
+@looks_up("aws:ec2/getRouteTable:getRouteTable")
+def _get_route_table(account: Account, args: dict) -> dict:
+    table = account.client("ec2").describe_route_tables(RouteTableIds=[args["routeTableId"]])["RouteTables"][0]
+    routes = [
+        {"cidrBlock": r.get("DestinationCidrBlock", ""), "gatewayId": r.get("GatewayId", "")} for r in table["Routes"]
+    ]
+    associations = [{"subnetId": a.get("SubnetId", ""), "main": a["Main"]} for a in table["Associations"]]
+    return {"id": args["routeTableId"], "routes": routes, "associations": associations}
+
+
+@looks_up("aws:ebs/getEbsVolumes:getEbsVolumes")
+def _get_ebs_volumes(account: Account, args: dict) -> dict:
+    filters = [{"Name": f["name"], "Values": f["values"]} for f in args["filters"]]
+    return {
+        "id": "all",
+        "ids": [v["VolumeId"] for v in account.client("ec2").describe_volumes(Filters=filters)["Volumes"]],
+    }
+
+
+@looks_up("aws:ebs/getVolume:getVolume")
+def _get_volume(account: Account, args: dict) -> dict:
+    (volume,) = account.client("ec2").describe_volumes(VolumeIds=args["filters"][0]["values"])["Volumes"]
+    return {
+        "id": volume["VolumeId"],
+        "volumeId": volume["VolumeId"],
+        "availabilityZone": volume["AvailabilityZone"],
+        "snapshotId": volume.get("SnapshotId", ""),
     }
 
 

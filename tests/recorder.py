@@ -10,10 +10,11 @@ from sandbox.rehearsal import plain
 
 
 class Recorder(mocks.Mocks):
-    """Answers like an engine that creates everything."""
+    """Answers like an engine that creates everything. ``requests``: each registration, with its options, by name."""
 
     def __init__(self) -> None:
         self.resources: list[mocks.MockResourceArgs] = []
+        self.requests: dict[str, Any] = {}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
         self.resources.append(args)
@@ -23,6 +24,8 @@ class Recorder(mocks.Mocks):
     def call(self, args: mocks.MockCallArgs) -> Any:
         if args.token == "aws:ssm/getParameter:getParameter":  # noqa: S105
             return {"id": args.args["name"], "value": "ami-1", "insecureValue": "ami-1"}
+        if args.token == "aws:route53/getZone:getZone":  # noqa: S105
+            return {"id": "Z1", "zoneId": "Z1", "name": args.args["name"], "arn": "arn:aws:route53:::hostedzone/Z1"}
         raise AssertionError(f"{args.token} is looked up, which nothing here should")
 
     def of(self, token: str) -> list[dict]:
@@ -41,10 +44,20 @@ class Recorder(mocks.Mocks):
         return any(resource.typ == token for resource in self.resources)
 
 
+class _Monitor(mocks.MockMonitor):
+    """Keeps the options of resources, which mocks are not told."""
+
+    mocks: Recorder  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - gRPC's name
+        self.mocks.requests[request.name] = request
+        return super().RegisterResource(request)
+
+
 def record(build: Callable[[], Any]) -> Recorder:
     """What ``build`` registers, after the last of it has landed."""
     recorder = Recorder()
-    mocks.set_mocks(recorder, "teleport-eks", "test", preview=False)
+    mocks.set_mocks(recorder, "teleport-eks", "test", preview=False, monitor=_Monitor(recorder))
 
     @pulumi.runtime.test
     def run() -> None:

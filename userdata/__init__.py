@@ -6,6 +6,7 @@ exactly as they run.
 """
 
 import base64
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -83,7 +84,7 @@ class UserDataTooLargeError(ValueError):
 
 def variables(config: HostConfig) -> dict[str, str]:
     """The host's environment file, as names and values."""
-    return {
+    values = {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
         "AWS_DEFAULT_REGION": config.region,
         "STACK": config.stack,
@@ -102,6 +103,14 @@ def variables(config: HostConfig) -> dict[str, str]:
         "MAINTENANCE_WINDOW": config.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
     }
+    sources = [_source(name) for name in ("cloud-config.yaml.j2", *_TEMPLATES, *_STATIC)]
+    digest = hashlib.sha256(json.dumps([values, sources]).encode()).hexdigest()
+    return {**values, "REVISION": digest[:12]}
+
+
+def revision(config: HostConfig) -> str:
+    """A short name for all that this host runs: another one whenever its user data changes."""
+    return variables(config)["REVISION"]
 
 
 def files(config: HostConfig) -> dict[str, str]:

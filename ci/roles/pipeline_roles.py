@@ -34,6 +34,7 @@ DESCRIBE = (
     "ec2:DescribeImages",
     "ec2:DescribeInstanceAttribute",
     "ec2:DescribeInstances",
+    "ec2:DescribeRouteTables",
     "ec2:DescribeSecurityGroupRules",
     "ec2:DescribeSecurityGroups",
     "ec2:DescribeSubnets",

@@ -21,5 +21,6 @@ for cluster, cluster_role in ROLES.items():
         github_client_id=config.require(f"{cluster}ClientId"),
         github_client_secret=SecretStr(config.require(f"{cluster}ClientSecret")),
     )
-    proxy = TeleportProxy(cluster, TeleportProxyArgs(f"two-clusters-{cluster}", settings, look_up(settings, cluster)))
+    name = f"two-clusters-{cluster}"
+    proxy = TeleportProxy(cluster, TeleportProxyArgs(name, settings, look_up(settings, name)))
     pulumi.export(f"{cluster}Login", proxy.outputs["tshLogin"])

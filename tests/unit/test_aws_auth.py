@@ -601,3 +601,36 @@ def test_a_user_is_found_whichever_role_it_is_and_a_malformed_map_is_refused() -
     assert not aws_auth.has({"mapRoles": add(NODES, OURS)}, OURS.username, "another")
     with pytest.raises(RefusedError, match="mapRoles, line 1"):
         aws_auth.has({"mapRoles": "a: [b"}, OURS.username, OURS.groups[0])
+
+
+def test_a_cluster_that_is_gone_keeps_no_stack_from_being_destroyed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(aws_auth, "PATIENCE_UNANSWERED", 0.2)
+    kubeconfig = tmp_path / "kubeconfig"
+    gone = {"current-context": "x", "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}]}
+    server = {"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}
+    kubeconfig.write_text(json.dumps({**gone, "clusters": [server], "users": [{"name": "x", "user": {}}]}))
+
+    def run(action: str, *more: str) -> tuple[int, str]:
+        entry = ["--role-arn", ARN, "--username", "teleport", "--group", "teleport-group"]
+        status = aws_auth.main([action, "--kubeconfig", str(kubeconfig), *entry, *more])
+        return status, capsys.readouterr().err
+
+    code, said = run("remove", "--unreachable-ok")
+    assert code == 0
+    assert said.startswith("warning: given up after ")
+    assert f"may still map {ARN}" in said
+    assert f"remove --kubeconfig ~/.kube/config --role-arn {ARN} --username teleport --group teleport-group" in said
+    for refused in (run("remove"), run("add", "--unreachable-ok")):
+        assert refused[0] == 1
+        assert refused[1].startswith("error: given up after ")
+
+
+def test_what_the_server_refuses_is_an_error_even_where_it_may_be_unreachable(monkeypatch, capsys) -> None:
+    def refuse(_: object) -> None:
+        raise ApiException(status=403, reason="Forbidden")
+
+    monkeypatch.setattr(aws_auth, "connect", lambda _: None)
+    monkeypatch.setattr(aws_auth, "read", refuse)
+    options = ["--kubeconfig", "x", "--role-arn", ARN, "--username", "teleport", "--unreachable-ok"]
+    assert aws_auth.main(["remove", *options]) == 1
+    assert "error: denied" in capsys.readouterr().err

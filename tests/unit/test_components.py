@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
-from components.cluster import Cluster, Site, Subnet, access_mode, choose_site, endpoint_warning, kubeconfig
+from components.cluster import Cluster, Site
 from components.cluster_access import Names, impersonation_rules, impersonators
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
 from components.next_steps import next_steps
 from components.proxy import TeleportProxy, TeleportProxyArgs
-from components.settings import ConfigurationError, Settings, Team, parse
+from components.settings import Settings, Team, parse
 from components.storage import ProxyStorage, ProxyStorageArgs
+from components.subnets import Subnet
 from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
 from sandbox.rehearsal import plain
 from tests.recorder import record
@@ -41,10 +42,7 @@ CLUSTER = Cluster(
     endpoint_private_access=True,
     public_access_cidrs=("0.0.0.0/0",),
 )
-PUBLIC = Subnet("subnet-2", "b-public", "vpc-1", "10.0.2.0/24", "eu-west-1b", public=True)
-PRIVATE = Subnet("subnet-1", "a-private", "vpc-1", "10.0.1.0/24", "eu-west-1a", public=False)
-
-
+PUBLIC = Subnet("subnet-2", "vpc-1", "10.0.2.0/24", "eu-west-1b", {"Name": "b-public"})
 SITE = Site(CLUSTER, PUBLIC, "aws-auth", Names())
 
 
@@ -151,6 +149,8 @@ def host(wait_minutes: int) -> ProxyHostArgs:
         user_data="Zm9v",
         replace_on_change=True,
         hostname="a.nip.io",
+        revision="0a1b2c",
+        teleport_version="18.10.1",
         region="eu-west-1",
         wait_minutes=wait_minutes,
     )
@@ -159,8 +159,9 @@ def host(wait_minutes: int) -> ProxyHostArgs:
 def test_a_new_instance_is_waited_for_unless_that_is_turned_off() -> None:
     command = record(lambda: ProxyHost("proxy", host(15))).only("command:local:Command")
     assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
-    assert command["create"].endswith(" proxy-arm64-id --region eu-west-1 --minutes 15")
-    assert command["triggers"] == ["proxy-arm64-id"]
+    options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c"
+    assert command["create"].endswith(f" proxy-arm64-id {options}")
+    assert command["triggers"] == ["proxy-arm64-id", "0a1b2c"]
     assert not record(lambda: ProxyHost("proxy", host(0))).has("command:local:Command")
 
 
@@ -177,6 +178,12 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
     assert "keyName" not in instance
     assert declared.only("aws:ec2/volumeAttachment:VolumeAttachment")["volumeId"] == "vol-1"
     assert declared.only("aws:ec2/eipAssociation:EipAssociation")["allocationId"] == "eipalloc-1"
+
+
+def test_another_volume_means_another_instance_in_place_or_not() -> None:
+    # The provider stops an instance to detach its volume, and leaves it stopped.
+    declared = record(lambda: ProxyHost("proxy", replace(host(0), replace_on_change=False)))
+    assert declared.requests["proxy-arm64"].replacement_trigger.string_value == "vol-1"
 
 
 def storage(snapshot_days: int) -> ProxyStorageArgs:
@@ -200,95 +207,6 @@ def test_without_days_to_keep_there_are_no_snapshots() -> None:
     assert declared.only("aws:ebs/volume:Volume")
     assert not declared.has("aws:dlm/lifecyclePolicy:LifecyclePolicy")
     assert not declared.has("aws:iam/role:Role")
-
-
-# cluster
-
-
-def test_the_first_public_subnet_by_name_is_chosen() -> None:
-    other = Subnet("subnet-0", "c-public", "vpc-1", "10.0.3.0/24", "eu-west-1c", public=True)
-    assert choose_site(settings(), "dev", CLUSTER, [other, PRIVATE, PUBLIC]).subnet is PUBLIC
-
-
-def test_a_subnet_that_is_named_is_taken_as_it_is() -> None:
-    assert choose_site(settings(subnetId="subnet-11111111"), "dev", CLUSTER, [named("vpc-2")]).subnet.vpc_id == "vpc-2"
-
-
-def named(vpc_id: str) -> Subnet:
-    return Subnet("subnet-11111111", "", vpc_id, "10.1.0.0/24", "eu-west-1a", public=False)
-
-
-@pytest.mark.parametrize(
-    ("config", "change", "subnets", "texts"),
-    [
-        (
-            {},
-            {},
-            [PRIVATE],
-            ["teleport-eks:subnetId", "subnet-1 a-private 10.0.1.0/24", "write: teleport-eks:subnetId:"],
-        ),
-        ({}, {}, [], ["no subnet at all"]),
-        (
-            {"subnetId": "subnet-11111111"},
-            {"endpoint_public_access": False},
-            [named("vpc-2")],
-            ["is in vpc-2", "private", "answers only in vpc-1"],
-        ),
-        (
-            {"accessMode": "access-entry"},
-            {"authentication_mode": "CONFIG_MAP"},
-            [PUBLIC],
-            ["teleport-eks:accessMode", "authentication mode CONFIG_MAP"],
-        ),
-        (
-            {"accessMode": "aws-auth"},
-            {"authentication_mode": "API"},
-            [PRIVATE],
-            ["2 problems", "teleport-eks:accessMode", "teleport-eks:subnetId"],
-        ),
-    ],
-)
-def test_what_the_cluster_cannot_do_is_refused(config: dict, change: dict, subnets: list, texts: list) -> None:
-    cluster = replace(CLUSTER, **change)
-    with pytest.raises(ConfigurationError) as refused:
-        choose_site(settings(**config), "dev", cluster, subnets)
-    for text in texts:
-        assert text in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "vpc_id", "public_ip", "expected"),
-    [
-        ({}, "vpc-2", "203.0.113.10", ""),
-        ({"public_access_cidrs": ("198.51.100.0/24",)}, "vpc-1", "203.0.113.10", ""),  # the private endpoint is taken
-        ({"public_access_cidrs": ("203.0.113.0/24",)}, "vpc-2", "203.0.113.10", ""),
-        ({"public_access_cidrs": ("198.51.100.0/24",)}, "vpc-2", "203.0.113.10", "add 203.0.113.10/32"),
-        (
-            {"public_access_cidrs": ("198.51.100.0/24",), "endpoint_private_access": False},
-            "vpc-1",
-            "203.0.113.10",
-            "add 203.0.113.10/32",
-        ),
-    ],
-)
-def test_an_endpoint_that_does_not_admit_the_proxy_is_warned_about(
-    change: dict, vpc_id: str, public_ip: str, expected: str
-) -> None:
-    site = Site(replace(CLUSTER, **change), replace(PUBLIC, vpc_id=vpc_id), "access-entry", Names())
-    warning = endpoint_warning(site, public_ip)
-    assert expected in warning if expected else not warning
-
-
-def test_access_entries_come_first_where_the_cluster_has_them() -> None:
-    modes = [access_mode("auto", mode) for mode in ("API", "API_AND_CONFIG_MAP", "CONFIG_MAP")]
-    assert modes == ["access-entry", "access-entry", "aws-auth"]
-    assert access_mode("aws-auth", "API_AND_CONFIG_MAP") == "aws-auth"
-
-
-def test_the_kubeconfig_holds_no_secret_and_no_context_name_that_teleport_ignores() -> None:
-    text = kubeconfig(CLUSTER)
-    assert "token" not in text.replace("get-token", "")
-    assert "current-context: demo" in text
 
 
 # cluster access
@@ -372,7 +290,9 @@ def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None
     parameter = "aws:ssm/parameter:Parameter"
     parameters = declared.of(parameter) if declared.has(parameter) else []
     assert sorted(p["name"].removeprefix("/teleport-eks/dev/") for p in parameters) == expected
-    assert [p["type"] for p in parameters if "canary" in p["value"]] == ["SecureString"] * github
+    # Only ``value`` is a secret: what a role or the connector says is shown in a preview.
+    assert {p["type"] for p in parameters if "insecureValue" in p} <= {"String"}
+    assert [(p["type"], p["value"]) for p in parameters if "value" in p] == [("SecureString", "canary")] * github
 
 
 # next steps
@@ -424,6 +344,40 @@ def test_an_upgrade_replaces_the_instance_or_not_as_configured() -> None:
     assert inputs(hostUpdates="in-place")[instance]["userDataReplaceOnChange"] is False
     before, after = inputs()[instance], inputs(teleportVersion="18.7.4")[instance]
     assert {key for key in before if before[key] != after[key]} == {"userDataBase64"}
+
+
+def test_a_change_in_place_is_waited_for() -> None:
+    ready = "command:local:Command teleport-host-ready"
+    before, same = (inputs(hostUpdates="in-place", waitMinutes=minutes)[ready] for minutes in ("15", "20"))
+    after = inputs(hostUpdates="in-place", acmeEmail="other@example.com")[ready]
+    assert before["triggers"] == same["triggers"]
+    assert before["triggers"] != after["triggers"]
+    assert before["triggers"][1] in before["create"]
+
+
+def test_another_way_to_the_cluster_leaves_its_objects_alone() -> None:
+    provider = "pulumi:providers:kubernetes teleport-cluster"
+    tunnels = [inputs(kubeconfig=f"kind: Config\nclusters: [localhost:{port}]")[provider] for port in (8443, 9443)]
+    assert tunnels[0]["kubeconfig"] != tunnels[1]["kubeconfig"]
+    # The real provider replaces itself, and all objects with it, only when this changes.
+    assert [tunnel["clusterIdentifier"] for tunnel in tunnels] == [ARN, ARN]
+    assert inputs(applyToCluster="false")[provider]["clusterIdentifier"] != ARN
+
+
+def test_a_stack_whose_cluster_is_gone_can_be_destroyed() -> None:
+    declared = inputs()
+    assert declared["pulumi:providers:kubernetes teleport-cluster"]["deleteUnreachable"] == "true"
+    assert declared["command:local:Command teleport-cluster-access-aws-auth"]["delete"].endswith(" --unreachable-ok")
+
+
+def test_the_host_and_the_wait_for_it_come_after_the_name_is_there() -> None:
+    def build() -> None:
+        configured = settings(domainName="teleport.example.com", hostedZone="example.com")
+        TeleportProxy("teleport", TeleportProxyArgs("dev", configured, SITE))
+
+    # The parts of a component are registered when the component is, and that waits for this.
+    host_needs = record(build).requests["teleport-host"].dependencies
+    assert "teleport-address-record" in {urn.rpartition("::")[2] for urn in host_needs}
 
 
 def test_a_new_team_changes_what_it_is_granted_and_never_the_instance() -> None:

@@ -87,7 +87,8 @@ def new_stack(project: Path, name: str = "demo", email: str = "platform@example.
 def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path: Path) -> None:
     assert "pulumi up -s demo" in new_stack(tmp_path)
     text = (tmp_path / "Pulumi.demo.yaml").read_text()
-    assert "demo-public-a" in text
+    assert "demo-public-a, in eu-west-1a" in text
+    assert "\n  teleport-eks:subnetId: subnet-" in text, "written down, so that the proxy stays there"
     assert "[198.51.100.4/32]   # your address now" in text
     assert "CONFIG_MAP, so its access is by aws-auth" in text
     assert "public and private, the public one open to 0.0.0.0/0" in text

@@ -22,10 +22,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     certificates.issue(tmp_path, "server", "test-server")
     servers: list[http.server.HTTPServer] = []
 
-    def start(body: bytes = b"{}") -> int:
+    def start(body: bytes = b'{"server_version": "18.10.1"}') -> int:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(200)
+                # As Teleport does while it has no GitHub connector: only /webapi/find answers.
+                self.send_response(200 if self.path == "/webapi/find" else 400)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -49,6 +50,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "EVERY", 0.01)
     monkeypatch.setattr(ready, "TELL_EVERY", 0)
+    monkeypatch.setattr(ready, "CONSOLE_EVERY", 0)
     monkeypatch.setattr(ready, "CERTIFICATE_WITHIN", 0.1)
 
 
@@ -65,9 +67,10 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return install
 
 
-def run(port: int, minutes: float = 1) -> int:
+def run(port: int, minutes: float = 0.2) -> int:
     identity = ["--hostname", "127.0.0.1", "--instance-id", "i-1", "--region", "eu-west-1"]
-    return ready.main([*identity, "--port", str(port), "--minutes", str(minutes)])
+    expected = ["--version", "18.10.1", "--revision", "0a1b2c"]
+    return ready.main([*identity, *expected, "--port", str(port), "--minutes", str(minutes)])
 
 
 def test_a_proxy_with_a_good_certificate_is_ready_at_once(
@@ -91,8 +94,14 @@ def test_a_proxy_that_comes_up_late_is_waited_for(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     port, look = serve(), ready.look
-    seen = iter(["Connection refused", "timed out"])
-    monkeypatch.setattr(ready, "look", lambda url: next(seen, None) or look(url))
+    reasons = iter(["Connection refused", "timed out"])
+
+    def late(url: str, version: str) -> str:
+        for reason in reasons:
+            raise ready.UnreachableError(reason)
+        return look(url, version)
+
+    monkeypatch.setattr(ready, "look", late)
     assert run(port) == 0
     assert "Connection refused" in capsys.readouterr().out
 
@@ -119,4 +128,29 @@ def test_a_boot_that_stops_is_reported_with_the_step(
 
 def test_something_else_that_listens_there_is_not_the_proxy(serve: Serve, capsys: pytest.CaptureFixture) -> None:
     assert run(serve(b"<html>"), minutes=0.002) == 1
+    assert "is not up" in capsys.readouterr().err
+
+
+def test_the_release_from_before_an_upgrade_in_place_is_waited_out(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    assert run(serve(b'{"server_version": "18.7.4"}'), minutes=0.002) == 1
+    assert "Teleport 18.7.4 is still running there, not 18.10.1" in capsys.readouterr().err
+
+
+REPORT = "printf '[ 9.1] bootstrap[7]: teleport-eks: step end: done, revision %s\\r\\n' {}"
+
+
+def test_where_the_port_is_closed_to_this_machine_the_hosts_own_report_is_enough(
+    aws: Callable[[str], None], capsys: pytest.CaptureFixture
+) -> None:
+    aws(REPORT.format("0a1b2c"))
+    assert run(1) == 0
+    assert "warning: 127.0.0.1 does not answer here" in capsys.readouterr().err
+
+
+def test_the_report_of_an_earlier_boot_is_not_enough(aws: Callable[[str], None], capsys: pytest.CaptureFixture) -> None:
+    aws(REPORT.format("999999"))
+    assert run(1, minutes=0.002) == 1
     assert "is not up" in capsys.readouterr().err

@@ -259,3 +259,9 @@ def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_whatever_changes_the_user_data_changes_the_revision() -> None:
+    other = dataclasses.replace(CONFIG, acme_email="other@example.com")
+    assert userdata.revision(CONFIG) == userdata.revision(dataclasses.replace(CONFIG))
+    assert userdata.revision(CONFIG) != userdata.revision(other)
