@@ -1,7 +1,10 @@
 """The host over its life: disks, reboots, replacement and upgrades."""
 
+import contextlib
 import hashlib
+import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -329,12 +332,9 @@ TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "mainte
 
 def test_the_units_that_follow_do_not_wait_for_teleport_to_answer(bare: Host) -> None:
     bare.configure(READY_WAIT="1")
-    busy = bare.begin_python("import socket, time; s = socket.create_server(('', 3080)); time.sleep(60)")
-    bare.wait_for_port(3080)
-    refuses(bare, "step start: failed: Teleport does not answer on 3080")
+    with bare.port_in_use(3080):
+        refuses(bare, "step start: failed: Teleport does not answer on 3080")
     assert set(bare.sh("cat /run/rig/timers").split()) == TIMERS
-    busy.kill()
-    bare.sh("pkill -KILL -f create_server", check=False)
 
 
 def test_people_on_the_host_do_not_get_the_instance_role(bare: Host) -> None:
@@ -369,18 +369,21 @@ def test_a_reboot_for_updates(running: Host, window: str, hint: str, connected: 
     # A host that has been up for a day: no more than one reboot per window.
     running.write("/run/rig/uptime", "90000.00 1.00\n")
     running.sh("mount --bind /run/rig/uptime /proc/uptime")
-    if connected:
-        client = running.begin_python(
-            "import socket, time; s = socket.create_connection(('127.0.0.1', 3080)); time.sleep(60)"
-        )
-        running.sh("until [[ $(ss -Htn state established '( sport = :3080 )') ]]; do sleep 0.05; done")
-    run = running.start("teleport-maintenance")
+    with client_of(running, 3080) if connected else contextlib.nullcontext():
+        run = running.start("teleport-maintenance")
     assert run.code == 0, run
     assert (running.sh("ls /run/rig/reboot", check=False) != "") == rebooted, run
     assert ("open connections: 1" in run.console) == connected
-    if connected:
-        client.kill()
-        running.sh("pkill -KILL -f create_connection", check=False)
+
+
+@contextlib.contextmanager
+def client_of(host: Host, port: int) -> Iterator[None]:
+    """Somebody is connected to a port of the host meanwhile."""
+    with host.world.inside():
+        client = socket.create_connection(("127.0.0.1", port))
+    with client:
+        host.sh(f"until [[ $(ss -Htn state established '( sport = :{port} )') ]]; do sleep 0.05; done")
+        yield
 
 
 def test_a_host_that_has_just_rebooted_does_not_do_it_again(running: Host) -> None:
