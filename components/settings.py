@@ -152,7 +152,11 @@ class Team(_Model):
     """A GitHub team, and what its members may be in the cluster and on the host."""
 
     organization: Annotated[
-        str, _match(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}", "must be a GitHub organization's login")
+        str,
+        _match(
+            r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}",
+            "must be a GitHub organization's login, as its page on GitHub writes it",
+        ),
     ] = Field(
         description="The GitHub organization's login, in the upper and lower case of its page on GitHub: to Teleport, "
         "`Acme` and `acme` are two."

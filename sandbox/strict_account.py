@@ -29,19 +29,17 @@ EC2_TEXT = {
     "pattern": r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}",
     "words": "Valid are strings less than 256 characters from the following set: a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*",
 }
+EC2_DESCRIBED = (
+    "CreateSecurityGroupRequest", "IpRange", "Ipv6Range", "PrefixListId", "UserIdGroupPair", "SecurityGroupRuleRequest",
+    "SecurityGroupRuleDescription",
+)  # fmt: skip
 NOT_AWS = {"pattern": r"(?is)(?!aws:).*", "words": "Tag keys starting with 'aws:' are reserved for internal use"}
 
 # As in a service's model: by service, structure and member; "key" is a map's. "words" is what AWS says instead of the
 # pattern.
 BY_HAND: dict[str, dict[str, Any]] = {
-    "ec2.CreateSecurityGroupRequest.Description": EC2_TEXT,
+    **{f"ec2.{shape}.Description": EC2_TEXT for shape in EC2_DESCRIBED},
     "ec2.CreateSecurityGroupRequest.GroupName": EC2_TEXT | {"pattern": f"(?!sg-){EC2_TEXT['pattern']}", "min": 1},
-    "ec2.IpRange.Description": EC2_TEXT,
-    "ec2.Ipv6Range.Description": EC2_TEXT,
-    "ec2.PrefixListId.Description": EC2_TEXT,
-    "ec2.UserIdGroupPair.Description": EC2_TEXT,
-    "ec2.SecurityGroupRuleRequest.Description": EC2_TEXT,
-    "ec2.SecurityGroupRuleDescription.Description": EC2_TEXT,
     "ec2.Tag.Key": NOT_AWS | {"min": 1, "max": 128},
     "ec2.Tag.Value": {"max": 256},
     "ec2.BlobAttributeValue.Value": {"max": 16384},  # user data; what a new instance gets is in LIMITS
@@ -61,53 +59,67 @@ class Refused(ServiceException):
     """A code of AWS's, and what it says. A class of our own: by its module, moto takes an exception for a service's."""
 
 
-def _user_data(parameters: dict[str, Any], _account: Any) -> Refused | None:
-    if len(base64.b64decode(parameters.get("UserData") or "")) > 16384:
-        return Refused("InvalidParameterValue", "User data is limited to 16384 bytes")
-    return None
+def _user_data(parameters: dict[str, Any], _call: BaseResponse) -> Refused | None:
+    try:
+        size = len(base64.b64decode(parameters.get("UserData") or "", validate=True))
+    except ValueError:
+        return Refused("InvalidParameterValue", "Invalid BASE64 encoding of user data.")
+    return Refused("InvalidParameterValue", "User data is limited to 16384 bytes") if size > 16384 else None
 
 
-def _parameter(parameters: dict[str, Any], _account: Any) -> Refused | None:
+def _group_twice(parameters: dict[str, Any], call: BaseResponse) -> Refused | None:
+    """To moto, two rules for one security group are different if their descriptions are."""
+    group = get_backend("ec2")[call.current_account][call.region].get_security_group_from_id(
+        parameters.get("GroupId", "")
+    )
+    rules = [
+        (permission["IpProtocol"], str(permission.get("FromPort")), str(permission.get("ToPort")), pair.get("GroupId"))
+        for permission in parameters.get("IpPermissions", ())
+        for pair in permission.get("UserIdGroupPairs", ())
+    ]
+    rules += [
+        (rule.ip_protocol, str(rule.from_port), str(rule.to_port), rule.source_group["GroupId"])
+        for rule in (group.ingress_rules if group else ())
+        if rule.source_group
+    ]
+    twice = len(set(rules)) < len(rules)
+    return Refused("InvalidPermission.Duplicate", "the specified rule already exists") if twice else None
+
+
+def _parameter(parameters: dict[str, Any], _call: BaseResponse) -> Refused | None:
     tier = parameters.get("Tier", "Standard")
     most = 4096 if tier == "Standard" else 8192
-    if len(parameters["Value"].encode()) > most:
-        words = f"{tier} tier parameters support a maximum parameter value of {most} characters."
-        return Refused("ValidationException", words)
-    return None
+    words = f"{tier} tier parameters support a maximum parameter value of {most} characters."
+    return Refused("ValidationException", words) if len(parameters["Value"].encode()) > most else None
 
 
-def _trust_policy(parameters: dict[str, Any], _account: Any) -> Refused | None:
-    document = parameters.get("AssumeRolePolicyDocument") or parameters.get("PolicyDocument") or ""
-    return _too_large("Cannot exceed quota for ACLSizePerRole: {}", 2048, document)
+def _policy(most: int, quota: str, parameters: dict[str, Any], _call: BaseResponse) -> Refused | None:
+    document = parameters.get("AssumeRolePolicyDocument") or parameters["PolicyDocument"]
+    return _too_large(f"Cannot exceed quota for {quota}: {most}", most, document)
 
 
-def _managed_policy(parameters: dict[str, Any], _account: Any) -> Refused | None:
-    return _too_large("Cannot exceed quota for PolicySize: {}", 6144, parameters["PolicyDocument"])
-
-
-def _inline_policies(parameters: dict[str, Any], iam: Any) -> Refused | None:
-    name = parameters["RoleName"]
+def _inline_policies(parameters: dict[str, Any], call: BaseResponse) -> Refused | None:
+    name, iam = parameters["RoleName"], get_backend("iam")[call.current_account][call.partition]
     others = next((role.policies for role in iam.roles.values() if role.name == name), {})
     documents = {**others, parameters["PolicyName"]: parameters["PolicyDocument"]}.values()
-    return _too_large(f"Maximum policy size of {{}} bytes exceeded for role {name}", 10240, *documents)
+    return _too_large(f"Maximum policy size of 10240 bytes exceeded for role {name}", 10240, *documents)
 
 
-def _too_large(message: str, most: int, *documents: str) -> Refused | None:
+def _too_large(words: str, most: int, *documents: str) -> Refused | None:
     """Blanks do not count, and it is the sum that does."""
-    if sum(len("".join(document.split())) for document in documents) > most:
-        return Refused("LimitExceeded", message.format(most))
-    return None
+    size = sum(len("".join(document.split())) for document in documents)
+    return Refused("LimitExceeded", words) if size > most else None
 
 
-# What takes more than one parameter to say, or a look at what is there: by operation, a function of its parameters and
-# of moto's own state of the service.
-LIMITS: dict[str, Callable[[dict[str, Any], Any], Refused | None]] = {
+# By operation: what takes more than one parameter to say, or a look at what is there.
+LIMITS: dict[str, Callable[[dict[str, Any], BaseResponse], Refused | None]] = {
+    "ec2.AuthorizeSecurityGroupIngress": _group_twice,
     "ec2.RunInstances": _user_data,
-    "iam.CreatePolicy": _managed_policy,
-    "iam.CreatePolicyVersion": _managed_policy,
-    "iam.CreateRole": _trust_policy,
+    "iam.CreatePolicy": functools.partial(_policy, 6144, "PolicySize"),
+    "iam.CreatePolicyVersion": functools.partial(_policy, 6144, "PolicySize"),
+    "iam.CreateRole": functools.partial(_policy, 2048, "ACLSizePerRole"),
     "iam.PutRolePolicy": _inline_policies,
-    "iam.UpdateAssumeRolePolicy": _trust_policy,
+    "iam.UpdateAssumeRolePolicy": functools.partial(_policy, 2048, "ACLSizePerRole"),
     "ssm.PutParameter": _parameter,
 }
 
@@ -118,8 +130,9 @@ def violations(shape: Any, value: Any, path: str = "", by_hand: str = "") -> Ite
     service = by_hand.partition(".")[0]
     kind, shown = shape.type_name, "***" if rule.get("sensitive") else value
     if kind == "structure":
-        for name in set(shape.required_members) - set(value):
-            yield _join(path, name), None, "Member must not be null"
+        for name in shape.required_members:
+            if name not in value:
+                yield _join(path, name), None, "Member must not be null"
         for name, item in value.items():
             yield from violations(shape.members[name], item, _join(path, name), f"{service}.{shape.name}.{name}")
     elif kind == "list":
@@ -187,18 +200,15 @@ def _check(service: str) -> flask.Response | None:
         operation = get_service_model(call.boto3_service_name).operation_model(call._get_action())
     except (UnknownServiceError, OperationNotFoundError, KeyError):
         return None  # moto's own pages, or what moto itself has to refuse
-    refusal = None
     try:
         call.parse_parameters(request)
-        parameters: Any = call.params
-        shape = operation.input_shape
-        if problems := list(violations(shape, parameters, by_hand=service)) if shape else []:
-            refusal = _refusal(operation, problems)
-        elif limit := LIMITS.get(f"{service}.{operation.name}"):
-            regions = get_backend(service)[call.current_account]  # type: ignore[call-overload]
-            refusal = limit(parameters, regions[call.region if call.region in regions else call.partition])
-    except (ValueError, RequestParserError) as error:
+    except (AttributeError, TypeError, ValueError, RequestParserError) as error:
         refusal = _refusal(operation, [("request", "", str(error))])
+    else:
+        parameters: Any = call.params
+        shape, limit = operation.input_shape, LIMITS.get(f"{service}.{operation.name}")
+        problems = list(violations(shape, parameters, by_hand=service)) if shape else []
+        refusal = _refusal(operation, problems) if problems else limit(parameters, call) if limit else None
     if not refusal:
         return None
     status, headers, body = call.serialized(ActionResult(refusal))
@@ -218,7 +228,7 @@ def server(port: int = 0) -> BaseWSGIServer:
 
 
 def command(port: int) -> list[str]:
-    """How to run it as a process of its own, from any directory; -P keeps this one's modules from being anybody's."""
+    """How to run it as a process of its own. -P, because modules of this directory must not hide installed ones."""
     return [sys.executable, "-P", __file__, str(port)]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from components.storage import ProxyStorage, ProxyStorageArgs
 from components.subnets import Subnet
 from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
 from sandbox.rehearsal import plain
+from sandbox.strict_account import EC2_TEXT
 from tests.recorder import record
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,16 @@ def test_a_proxy_in_another_vpc_leaves_the_clusters_group_alone() -> None:
         lambda: ProxyNetwork("proxy", ProxyNetworkArgs("vpc-2", None, rules((), (), http_challenge=True)))
     )
     assert [rule["fromPort"] for rule in declared.of(INGRESS)] == [80]
+
+
+def test_ec2_takes_every_description() -> None:
+    everything = rules(("10.0.0.0/8",), ("203.0.113.7/32",), http_challenge=True)
+    declared = record(lambda: ProxyNetwork("proxy", ProxyNetworkArgs("vpc-1", "sg-cluster", everything)))
+    said = [
+        thing["description"] for thing in [*declared.of("aws:ec2/securityGroup:SecurityGroup"), *declared.of(INGRESS)]
+    ]
+    assert len(said) == 1 + 4 + 3 + 1 + 1
+    assert [text for text in said if not re.fullmatch(EC2_TEXT["pattern"], text)] == []
 
 
 # address

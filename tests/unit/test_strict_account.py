@@ -141,8 +141,22 @@ def test_a_group_has_each_rule_once_and_sixty_at_most(aws: Client) -> None:
     ec2.authorize_security_group_ingress(**rule("192.0.2.59/32"))
     one_more = rule("192.0.2.60/32")
     assert refused(ec2.authorize_security_group_ingress, **one_more) == "RulesPerSecurityGroupLimitExceeded"
-    bad = rule("192.0.2.61/32", "Let's Encrypt")
+    bad = rule("192.0.2.60/32", "Let's Encrypt")
     assert refused(ec2.authorize_security_group_ingress, **bad) == "InvalidParameterValue"
+
+
+def test_a_rule_for_a_group_is_one_whatever_its_description(aws: Client) -> None:
+    ec2 = aws("ec2")
+    group = ec2.create_security_group(GroupName="shared", Description="Teleport proxy")["GroupId"]
+
+    def rule(description: str, port: int = 443) -> dict:
+        pairs = [{"GroupId": group, "Description": description}]
+        permission = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "UserIdGroupPairs": pairs}
+        return {"GroupId": group, "IpPermissions": [permission]}
+
+    ec2.authorize_security_group_ingress(**rule("one"))
+    ec2.authorize_security_group_ingress(**rule("one", 444))
+    assert refused(ec2.authorize_security_group_ingress, **rule("another")) == "InvalidPermission.Duplicate"
 
 
 def test_a_roles_inline_policies_are_counted_together(aws: Client) -> None:
