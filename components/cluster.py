@@ -4,15 +4,17 @@ import io
 import ipaddress
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import yaml
+from pulumi.runtime.config import CONFIG
 
 from components import aws_auth
 from components.cluster_access import Names
+from components.credentials import Credentials, credentials
 from components.network import EVERYBODY
 from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
 from components.storage import STACK_TAG
@@ -64,6 +66,7 @@ class Site:
     access_mode: str
     names: Names
     entry_lost_at: str = ""
+    credentials: Credentials = field(default_factory=Credentials)
 
 
 def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = None) -> Site:
@@ -72,13 +75,21 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     ``stack`` is what ``TeleportProxyArgs`` has: the proxy's name among all in the account.
     Raises ConfigurationError when the account does not hold what the settings ask for.
     """
+    # A provider of your own has credentials of its own; what the stack's file says is for the default one.
+    config = {} if opts and opts.provider else CONFIG.get()
+    prefix = "aws:"
+    signed_in_as, problems = credentials({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+    if settings.apply_to_cluster and not settings.kubeconfig_text:
+        refuse(problems, stack)
     cluster = _look_up_cluster(settings.cluster_name, stack, opts)
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
     subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
     tables = [] if settings.subnet_id else _look_up_route_tables(cluster.vpc_id, opts)
     site = choose_site(settings, stack, cluster, subnets, tables, _look_up_volumes(stack, opts))
+    site = replace(site, credentials=signed_in_as)
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
-        return replace(site, entry_lost_at=_entry_lost_at(settings.kubeconfig_text or kubeconfig(cluster), site.names))
+        text = settings.kubeconfig_text or kubeconfig(cluster, signed_in_as)
+        return replace(site, entry_lost_at=_entry_lost_at(text, site.names))
     return site
 
 
@@ -178,8 +189,8 @@ def endpoint_warning(site: Site, public_ip: str) -> str:
     )
 
 
-def kubeconfig(cluster: Cluster) -> str:
-    """A kubeconfig that holds no secret: each use asks the AWS CLI for a token, as whoever runs it."""
+def kubeconfig(cluster: Cluster, credentials: Credentials) -> str:
+    """A kubeconfig that holds no secret: each use asks the AWS CLI for a token, with ``credentials``."""
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
@@ -204,7 +215,9 @@ def kubeconfig(cluster: Cluster) -> str:
                             "command": "aws",
                             "args": [
                                 *("--region", cluster.region),
+                                *(("--profile", credentials.profile) if credentials.profile else ()),
                                 *("eks", "get-token", "--cluster-name", cluster.name, "--output", "json"),
+                                *(("--role-arn", credentials.role_arn) if credentials.role_arn else ()),
                             ],
                         }
                     },

@@ -7,6 +7,7 @@ import pulumi_aws as aws
 import pulumi_command as command
 
 from components.commands import run_module
+from components.credentials import Credentials
 
 # AWS keeps the newest image's id here; "kernel-default" follows the release's own kernel.
 AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
@@ -37,12 +38,15 @@ class ProxyHostArgs:
     teleport_version: str
     region: str
     wait_minutes: int
+    credentials: Credentials
 
 
 def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision: str) -> str:
     """``components.ready`` as a shell command."""
     options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
     options |= {"--minutes": str(args.wait_minutes), "--version": args.teleport_version, "--revision": revision}
+    options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
+    options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
     return run_module("components.ready", *(word for option in options.items() for word in option))
 
 

@@ -90,7 +90,7 @@ class TeleportProxy(pulumi.ComponentResource):
         kubeconfig_text = (
             pulumi.Output.secret(settings.kubeconfig_text)
             if settings.kubeconfig_text
-            else pulumi.Output.from_input(kubeconfig(cluster))
+            else pulumi.Output.from_input(kubeconfig(cluster, args.site.credentials))
         )
         k8s_provider = kubernetes.Provider(
             f"{name}-cluster",
@@ -180,6 +180,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 teleport_version=settings.teleport_version,
                 region=cluster.region,
                 wait_minutes=settings.wait_minutes,
+                credentials=args.site.credentials,
             ),
             # Teleport looks at the cluster when it starts, so the cluster should know it by then. Nobody should ask for
             # the name before its record is there: "no such name" is remembered, and not by this machine alone.

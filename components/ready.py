@@ -15,7 +15,9 @@ Exit 1 after N minutes, with what the host last wrote to its console.
 """
 
 import argparse
+import functools
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -94,18 +96,35 @@ class ConsoleError(Exception):
     """The console could not be read; the text says why."""
 
 
-def console(instance_id: str, region: str) -> list[str]:
+def console(instance_id: str, region: str, profile: str | None, role_arn: str | None) -> list[str]:
     """What the host's units said on its console: the steps of its boots, the newest last."""
-    command = ["aws", "ec2", "get-console-output", "--latest", "--output", "text", "--query", "Output"]
+    keys = {}
+    chosen = ("--profile", profile) if profile else ()
+    if role_arn:
+        session = ("--role-arn", role_arn, "--role-session-name", "teleport-eks")
+        found = json.loads(_aws("sts", "assume-role", *session, "--region", region, "--output", "json", *chosen))
+        names = {
+            "AccessKeyId": "ACCESS_KEY_ID",
+            "SecretAccessKey": "SECRET_ACCESS_KEY",
+            "SessionToken": "SESSION_TOKEN",
+        }
+        keys = {f"AWS_{name}": found["Credentials"][key] for key, name in names.items()}
+        chosen = ()
+    what = ("--latest", "--query", "Output", "--output", "text", "--instance-id", instance_id, "--region", region)
+    output = _aws("ec2", "get-console-output", *what, *chosen, **keys)
+    return [line[line.index("teleport-eks: ") :] for line in output.splitlines() if "teleport-eks: " in line]
+
+
+def _aws(*arguments: str, **environment: str) -> str:
     try:
         done = subprocess.run(
-            [*command, "--instance-id", instance_id, "--region", region], capture_output=True, text=True, timeout=60
+            ["aws", *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConsoleError(f"its console could not be read: {error}") from error
     if done.returncode:
         raise ConsoleError(f"its console could not be read: {done.stderr.strip()}")
-    return [line[line.index("teleport-eks: ") :] for line in done.stdout.splitlines() if "teleport-eks: " in line]
+    return done.stdout
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,12 +135,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--version", required=True, help="the Teleport release that has to answer")
     parser.add_argument("--revision", required=True, help="what the host has to report on its console")
+    parser.add_argument("--profile", help="of the AWS CLI, to read the console with")
+    parser.add_argument("--role-arn", help="a role to assume for that")
     parser.add_argument("--port", type=int, default=3080)
     args = parser.parse_args(argv)
 
+    read_console = functools.partial(console, args.instance_id, args.region, args.profile, args.role_arn)
+
     def reported() -> bool:
         try:
-            said = console(args.instance_id, args.region)
+            said = read_console()
         except ConsoleError:
             return False
         return any(line.rstrip().endswith(f"step end: done, revision {args.revision}") for line in said)
@@ -147,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     try:
-        said = "\n".join(console(args.instance_id, args.region)[-8:]) or "it has written nothing to its console yet"
+        said = "\n".join(read_console()[-8:]) or "it has written nothing to its console yet"
     except ConsoleError as error:
         said = str(error)
     print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. The host said last:", file=sys.stderr)

@@ -1,13 +1,17 @@
 """What the program makes of the cluster that it looks up, and of where the proxy can be."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pulumi
 import pulumi_aws as aws
 import pytest
+import yaml
 
 from components.cluster import Cluster, Site, access_mode, choose_site, endpoint_warning, kubeconfig, look_up
 from components.cluster_access import Names
+from components.credentials import Credentials, credentials
 from components.settings import ConfigurationError, Settings, parse
 from components.subnets import LOAD_BALANCER_TAG, RouteTable, Subnet, Volume, public_subnets
 
@@ -159,6 +163,39 @@ def test_access_entries_come_first_where_the_cluster_has_them() -> None:
 
 
 def test_the_kubeconfig_holds_no_secret_and_no_context_name_that_teleport_ignores() -> None:
-    text = kubeconfig(CLUSTER)
+    text = kubeconfig(CLUSTER, Credentials())
+    assert "--profile" not in text
     assert "token" not in text.replace("get-token", "")
     assert "current-context: demo" in text
+
+
+ROLE = "arn:aws:iam::111122223333:role/deploy"
+
+
+def test_the_stacks_profile_and_role_sign_in_to_the_cluster_too() -> None:
+    found, problems = credentials({"profile": "ops", "assumeRoles": json.dumps([{"roleArn": ROLE}]), "region": "x"})
+    assert (found, problems) == (Credentials("ops", ROLE), [])
+    user = yaml.safe_load(kubeconfig(CLUSTER, found))["users"][0]["user"]["exec"]
+    assert " ".join(user["args"]) == (
+        f"--region eu-west-1 --profile ops eks get-token --cluster-name demo --output json --role-arn {ROLE}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"assumeRoles": [{"roleArn": ROLE}, {"roleArn": ROLE}]}, "has more than one role"),
+        ({"assumeRoles": [{"roleArn": ROLE, "externalId": "x"}]}, "has externalId"),
+        ({"accessKey": "AKIA", "secretKey": "canary"}, "is known to the AWS provider only"),
+    ],
+)
+def test_credentials_that_only_the_provider_can_use_are_refused(config: dict, expected: str) -> None:
+    given = {f"aws:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
+    pulumi.runtime.set_all_config(given)
+    try:
+        with pytest.raises(ConfigurationError, match=expected) as refused:
+            look_up(settings(), "dev")
+    finally:
+        pulumi.runtime.set_all_config({})
+    assert "write: aws:profile: NAME" in str(refused.value)
+    assert "canary" not in str(refused.value)

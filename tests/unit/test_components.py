@@ -11,6 +11,7 @@ import pytest
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
 from components.cluster import Cluster, Site
 from components.cluster_access import Names, impersonation_rules, impersonators
+from components.credentials import Credentials
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from components.network import ProxyNetwork, ProxyNetworkArgs, Rule, rules
@@ -165,6 +166,7 @@ def host(wait_minutes: int) -> ProxyHostArgs:
         teleport_version="18.10.1",
         region="eu-west-1",
         wait_minutes=wait_minutes,
+        credentials=Credentials("ops", ROLE),
     )
 
 
@@ -172,6 +174,7 @@ def test_a_new_instance_is_waited_for_unless_that_is_turned_off() -> None:
     command = record(lambda: ProxyHost("proxy", host(15))).only("command:local:Command")
     assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
     options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c"
+    options += f" --profile ops --role-arn {ROLE}"
     assert command["create"].endswith(f" proxy-arm64-id {options}")
     assert command["triggers"] == ["proxy-arm64-id", "0a1b2c"]
     assert not record(lambda: ProxyHost("proxy", host(0))).has("command:local:Command")

@@ -154,3 +154,19 @@ def test_the_report_of_an_earlier_boot_is_not_enough(aws: Callable[[str], None],
     aws(REPORT.format("999999"))
     assert run(1, minutes=0.002) == 1
     assert "is not up" in capsys.readouterr().err
+
+
+def test_the_console_is_read_with_the_stacks_profile_and_role(
+    aws: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    keys = '{"Credentials": {"AccessKeyId": "AKIA", "SecretAccessKey": "canary", "SessionToken": "token"}}'
+    aws(f"echo $1 $* $AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN >>{tmp_path}/calls; [ $1 = ec2 ] || echo '{keys}'")
+    options = ["--hostname", "127.0.0.1", "--instance-id", "i-1", "--region", "eu-west-1", "--port", "1"]
+    options += ["--minutes", "0", "--version", "18.10.1", "--revision", "0a1b2c"]
+    assert ready.main([*options, "--profile", "ops", "--role-arn", "arn:aws:iam::1:role/deploy"]) == 1
+    assume, read = (tmp_path / "calls").read_text().splitlines()[-2:]
+    assert "assume-role --role-arn arn:aws:iam::1:role/deploy" in assume
+    assert "--profile ops" in assume
+    assert "--profile" not in read
+    assert read.endswith("AKIA token")
+    assert "canary" not in "".join(capsys.readouterr())
