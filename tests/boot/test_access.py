@@ -139,7 +139,7 @@ def test_a_team_that_comes_back_has_its_rights_again(rig: Rig, running: Host) ->
     stack(rig, running, "b")
     syncs(running)
     stack(rig, running, "a", "b")
-    assert syncs(running) == ["create role/a", "create github/github"]
+    assert syncs(running) == ["create role/a", "rm lock/teleport-eks-a", "create github/github"]
     assert running.resources()["role/a"]["spec"]["allow"]["kubernetes_groups"] == ["dev"]
 
 
