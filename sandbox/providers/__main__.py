@@ -8,6 +8,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+from pulumi.runtime.proto import language_pb2_grpc
+
+from sandbox.providers.server import serve
 
 # What the engine calls them.
 PLUGINS = {
@@ -24,7 +27,11 @@ def main(name: str) -> None:
     large = 400 << 20  # bytes, as the engine has it
     options = [("grpc.max_receive_message_length", large), ("grpc.max_send_message_length", large)]
     server = grpc.server(ThreadPoolExecutor(16), options=options)
-    importlib.import_module(f"sandbox.providers.{name}").serve(server)
+    module = importlib.import_module(f"sandbox.providers.{name}")
+    if name == "language":
+        language_pb2_grpc.add_LanguageRuntimeServicer_to_server(module.Host(lambda: None), server)
+    else:
+        serve(server, module.Provider())
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

@@ -1,172 +1,149 @@
 """The AWS resources and functions of the program, as calls to the emulated account.
 
-moto has no access entries and no snapshot policies: of those, the parts are checked, and the state is all there is.
+To add one, add it to KINDS or FUNCTIONS. Which properties there are is written as ``name=GroupName vpcId``: the
+provider's name, and AWS's if that is another than the same with a capital.
+
+moto has no access entries and no snapshot policies: of those the parts are checked, and the state is all there is.
 """
 
 import base64
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
-from sandbox.providers.server import Kind, Props, Provider
-from sandbox.providers.server import serve as serve_provider
+from sandbox.providers import server
+from sandbox.providers.server import Kind, Props
 
-CALLS = "SANDBOX_AWS_CALLS"  # names a file that each call is written to, for the tests of the pipeline's permissions
-
-
-@functools.cache
-def client(service: str) -> Any:
-    # Never the real AWS: without an emulator there is an error.
-    made = boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
-    if log := os.environ.get(CALLS):
-
-        def write_down(params: dict, model: Any, **_: Any) -> None:
-            with open(log, "a") as file:
-                action = f"{model.service_model.signing_name}:{model.name}"
-                file.write(json.dumps([action, params], default=repr) + "\n")
-
-        made.meta.events.register("provide-client-params", write_down)
-    return made
+CALLS = "SANDBOX_AWS_CALLS"  # names a file that each call is written to, for the test of the pipeline's permissions
 
 
-class _Service:
-    """``ec2.allocate_address(...)`` and so on; the client is made when it is first needed."""
+class Service:
+    """A client that is made when it is first needed; never of the real AWS, so there must be an endpoint."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __getattr__(self, call: str) -> Callable[..., Any]:
-        return getattr(client(self.name), call)
+    @functools.cached_property
+    def client(self) -> Any:
+        client = boto3.client(self.name, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+        if CALLS in os.environ:
+            client.meta.events.register("provide-client-params", self.write_down)
+        return client
+
+    def write_down(self, params: Props, model: Any, **_: Any) -> None:
+        with open(os.environ[CALLS], "a") as file:
+            file.write(json.dumps([f"{self.name}:{model.name}", params], default=repr) + "\n")
+
+    def __getattr__(self, call: str) -> Any:
+        return getattr(self.client, call)
 
 
-ec2, eks, iam, route53, ssm = map(_Service, ("ec2", "eks", "iam", "route53", "ssm"))
+ec2, eks, iam, route53, ssm = map(Service, ("ec2", "eks", "iam", "route53", "ssm"))
 
 
-def camel(answer: Any) -> Any:
-    """An answer of AWS's with the provider's names: ``VpcId`` is ``vpcId``, and tags are a map."""
-    if isinstance(answer, list):
-        return [camel(item) for item in answer]
-    if not isinstance(answer, dict):
-        return answer
-    tags = {"Tags": {tag["Key"]: tag["Value"] for tag in answer["Tags"]}} if "Tags" in answer else {}
-    return {
-        key[0].lower() + key[1:]: camel(value) if key != "Tags" else value for key, value in {**answer, **tags}.items()
-    }
+def fields(spec: str) -> Iterator[tuple[str, str]]:
+    for word in spec.split():
+        name, _, there = word.partition("=")
+        yield name, there or name[0].upper() + name[1:]
 
 
-def pick(answer: Any, *names: str, **renamed: str) -> Props:
-    """Some properties of an answer, by their own names or as ``new=old``."""
-    found = camel(answer)
-    return {new: found[old] for new, old in {**dict(zip(names, names, strict=True)), **renamed}.items() if old in found}
+def send(props: Props, spec: str) -> Props:
+    """The arguments of a call for those properties that are set."""
+    return {there: props[name] for name, there in fields(spec) if name in props}
 
 
-def present(**arguments: Any) -> Props:
-    """The arguments of a call that have a value."""
-    return {key: value for key, value in arguments.items() if value is not None}
+def take(answer: Props, spec: str) -> Props:
+    """The properties that an answer has; documents are text, and tags are a map."""
+    found = {name: answer[there] for name, there in fields(spec) if there in answer}
+    found = {name: json.dumps(v) if name.lower().endswith("policy") else v for name, v in found.items()}
+    return {**found, "tags": {t["Key"]: t["Value"] for t in answer["Tags"]}} if "Tags" in answer else found
 
 
-def key_values(tags: Props) -> list[dict]:
+def tag_list(tags: Props) -> list[dict]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 def tagged(kind: str, props: Props) -> Props:
-    tags = key_values(props.get("tags", {}))
-    return {"TagSpecifications": [{"ResourceType": kind, "Tags": tags}]} if tags else {}
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": tag_list(props["tags"])}]} if "tags" in props else {}
 
 
 def retag(resource_id: str, old: Props, new: Props) -> None:
-    before, after = old.get("tags") or {}, new.get("tags") or {}
+    before, after = old.get("tags", {}), new.get("tags", {})
     if gone := [{"Key": key} for key in before if key not in after]:
         ec2.delete_tags(Resources=[resource_id], Tags=gone)
-    if after and after != before:
-        ec2.create_tags(Resources=[resource_id], Tags=key_values(after))
+    if after != before:
+        ec2.create_tags(Resources=[resource_id], Tags=tag_list(after))
 
 
-def changed(old: Props, new: Props, *names: str) -> bool:
-    return any(old.get(name) != new.get(name) for name in names)
+def tagged_kind(noun: str, key: str, spec: str, computed: str = "", **kind: Any) -> Kind:
+    """A resource of EC2 that is created, described and deleted by calls of one pattern, and has tags."""
+    call, describe, delete, tag = noun.split()
+    plural = "".join(word.capitalize() for word in describe.removeprefix("describe_").split("_"))
 
+    def read(resource_id: str, _props: Props) -> Props:
+        return take(getattr(ec2, describe)(**{f"{key}s": [resource_id]})[plural][0], f"{spec} {computed}")
 
-# ------------------------------------------------------------------------------------------------------- the firewall
+    return Kind(
+        **{"update": retag, "computed": tuple(computed.split()), **kind},
+        create=lambda props: getattr(ec2, call)(**send(props, spec), **tagged(tag, props))[key],
+        read=read,
+        delete=lambda resource_id, _: getattr(ec2, delete)(**{key: resource_id}),
+    )
 
 
 def create_group(props: Props) -> str:
-    arguments = {"GroupName": props["name"], "Description": props["description"], "VpcId": props["vpcId"]}
-    group = ec2.create_security_group(**arguments, **tagged("security-group", props))["GroupId"]
+    group = GROUP.create(props)
     # As the real provider does: what may leave is what the program says.
-    ec2.revoke_security_group_egress(
-        GroupId=group, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
-    )
+    everything = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[everything])
     return group
 
 
 def rule_kind(direction: str) -> Kind:
+    spec = "ipProtocol fromPort toPort cidrIpv4 description referencedSecurityGroupId=ReferencedGroupId"
+
     def create(props: Props) -> str:
-        described = present(Description=props.get("description"))
-        if "cidrIpv4" in props:
-            audience: Props = {"IpRanges": [{"CidrIp": props["cidrIpv4"], **described}]}
-        else:
-            audience = {"UserIdGroupPairs": [{"GroupId": props["referencedSecurityGroupId"], **described}]}
-        ports = present(FromPort=props.get("fromPort"), ToPort=props.get("toPort"))
-        permission = {"IpProtocol": props["ipProtocol"], **ports, **audience}
+        audience = {
+            "IpRanges": [{**send(props, "cidrIpv4=CidrIp description")}] if "cidrIpv4" in props else [],
+            "UserIdGroupPairs": [{**send(props, "referencedSecurityGroupId=GroupId description")}],
+        }
+        audience.pop("UserIdGroupPairs" if "cidrIpv4" in props else "IpRanges")
+        permission = {**send(props, "ipProtocol fromPort toPort"), **audience}
         authorize = getattr(ec2, f"authorize_security_group_{direction}")
         made = authorize(GroupId=props["securityGroupId"], IpPermissions=[permission])
         return made["SecurityGroupRules"][0]["SecurityGroupRuleId"]
 
-    def read(rule_id: str, _props: Props) -> Props | None:
-        rules = ec2.describe_security_group_rules(SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"]
-        if not rules:
-            return None
-        rule = {k: v for k, v in rules[0].items() if v not in (-1, None)}
-        referenced = rule.get("ReferencedGroupInfo", {}).get("GroupId")
-        return {
-            **pick(rule, "ipProtocol", "fromPort", "toPort", "cidrIpv4", "description", securityGroupId="groupId"),
-            **present(referencedSecurityGroupId=referenced),
-        }
+    def read(rule_id: str, _props: Props) -> Props:
+        found = ec2.describe_security_group_rules(SecurityGroupRuleIds=[rule_id])["SecurityGroupRules"][0]
+        found |= {"ReferencedGroupId": found.get("ReferencedGroupInfo", {}).get("GroupId")}
+        return take({k: v for k, v in found.items() if v not in (-1, None)}, f"{spec} securityGroupId=GroupId")
+
+    def update(rule_id: str, _old: Props, new: Props) -> None:
+        rule = {"SecurityGroupRuleId": rule_id, "SecurityGroupRule": send(new, spec)}
+        ec2.modify_security_group_rules(GroupId=new["securityGroupId"], SecurityGroupRules=[rule])
 
     def delete(rule_id: str, props: Props) -> None:
         revoke = getattr(ec2, f"revoke_security_group_{direction}")
         revoke(GroupId=props["securityGroupId"], SecurityGroupRuleIds=[rule_id])
 
-    def update(rule_id: str, _old: Props, new: Props) -> None:
-        rule = present(
-            IpProtocol=new["ipProtocol"],
-            FromPort=new.get("fromPort"),
-            ToPort=new.get("toPort"),
-            CidrIpv4=new.get("cidrIpv4"),
-            ReferencedGroupId=new.get("referencedSecurityGroupId"),
-            Description=new.get("description"),
-        )
-        rules = [{"SecurityGroupRuleId": rule_id, "SecurityGroupRule": rule}]
-        ec2.modify_security_group_rules(GroupId=new["securityGroupId"], SecurityGroupRules=rules)
-
     return Kind(create, read, delete, update, replaces=("securityGroupId",))
 
 
-# ----------------------------------------------------------------------------------------------------------- the host
-
-
 def create_instance(props: Props) -> str:
-    metadata, root = props["metadataOptions"], props["rootBlockDevice"]
-    disk = {"Encrypted": root["encrypted"], "VolumeType": root["volumeType"], "VolumeSize": root["volumeSize"]}
+    disk = send(props["rootBlockDevice"], "encrypted volumeType volumeSize") | {"DeleteOnTermination": True}
     made = ec2.run_instances(
-        ImageId=props["ami"],
+        **send(props, "ami=ImageId instanceType subnetId vpcSecurityGroupIds=SecurityGroupIds"),
         MinCount=1,
         MaxCount=1,
-        InstanceType=props["instanceType"],
-        SubnetId=props["subnetId"],
-        SecurityGroupIds=props["vpcSecurityGroupIds"],
         IamInstanceProfile={"Name": props["iamInstanceProfile"]},
         UserData=base64.b64decode(props["userDataBase64"]),  # boto3 encodes it
-        MetadataOptions={
-            "HttpEndpoint": metadata["httpEndpoint"],
-            "HttpTokens": metadata["httpTokens"],
-            "HttpPutResponseHopLimit": metadata["httpPutResponseHopLimit"],
-        },
+        MetadataOptions=send(props["metadataOptions"], "httpEndpoint httpTokens httpPutResponseHopLimit"),
         BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": disk}],
         **tagged("instance", props),
     )
@@ -179,8 +156,7 @@ def read_instance(instance_id: str, _props: Props) -> Props | None:
         return None
     data = ec2.describe_instance_attribute(InstanceId=instance_id, Attribute="userData")["UserData"]
     return {
-        **pick(found, "instanceType", "subnetId", "privateIp", "publicIp", "tags", ami="imageId"),
-        "availabilityZone": found["Placement"]["AvailabilityZone"],
+        **take(found, "ami=ImageId instanceType subnetId"),
         "vpcSecurityGroupIds": [group["GroupId"] for group in found["SecurityGroups"]],
         "iamInstanceProfile": found["IamInstanceProfile"]["Arn"].rpartition("/")[2],
         "userDataBase64": data.get("Value", ""),
@@ -188,121 +164,84 @@ def read_instance(instance_id: str, _props: Props) -> Props | None:
 
 
 def update_instance(instance_id: str, old: Props, new: Props) -> None:
+    def modify(**attribute: Any) -> None:
+        ec2.modify_instance_attribute(InstanceId=instance_id, **attribute)
+
     retag(instance_id, old, new)
-    if changed(old, new, "vpcSecurityGroupIds"):
-        ec2.modify_instance_attribute(InstanceId=instance_id, Groups=new["vpcSecurityGroupIds"])
-    if changed(old, new, "userDataBase64", "instanceType"):
+    if new["vpcSecurityGroupIds"] != old["vpcSecurityGroupIds"]:
+        modify(Groups=new["vpcSecurityGroupIds"])
+    if any(new[key] != old[key] for key in ("userDataBase64", "instanceType")):
         ec2.stop_instances(InstanceIds=[instance_id])
-        if changed(old, new, "instanceType"):
-            ec2.modify_instance_attribute(InstanceId=instance_id, InstanceType={"Value": new["instanceType"]})
-        if changed(old, new, "userDataBase64"):
-            data = base64.b64decode(new["userDataBase64"])
-            ec2.modify_instance_attribute(InstanceId=instance_id, UserData={"Value": data})
+        modify(InstanceType={"Value": new["instanceType"]})
+        modify(UserData={"Value": base64.b64decode(new["userDataBase64"])})
         ec2.start_instances(InstanceIds=[instance_id])
-
-
-def create_volume(props: Props) -> str:
-    arguments = present(
-        AvailabilityZone=props["availabilityZone"],
-        Size=props.get("size"),
-        SnapshotId=props.get("snapshotId"),
-        VolumeType=props.get("type"),
-        Encrypted=props.get("encrypted"),
-    )
-    return ec2.create_volume(**arguments, **tagged("volume", props))["VolumeId"]
 
 
 def update_volume(volume_id: str, old: Props, new: Props) -> None:
     retag(volume_id, old, new)
-    if changed(old, new, "size", "type"):
-        ec2.modify_volume(VolumeId=volume_id, Size=new["size"], VolumeType=new["type"])
+    if new["size"] != old["size"]:
+        ec2.modify_volume(VolumeId=volume_id, Size=new["size"])
+
+
+ATTACHMENT = "deviceName=Device instanceId volumeId"
 
 
 def attach(props: Props) -> str:
-    volume, instance = props["volumeId"], props["instanceId"]
-    ec2.attach_volume(Device=props["deviceName"], InstanceId=instance, VolumeId=volume)
-    return f"vai-{volume}-{instance}"
+    ec2.attach_volume(**send(props, ATTACHMENT))
+    return f"vai-{props['volumeId']}-{props['instanceId']}"
 
 
 def read_attachment(_id: str, props: Props) -> Props | None:
-    volume = ec2.describe_volumes(VolumeIds=[props["volumeId"]])["Volumes"][0]
-    attached = [a for a in volume["Attachments"] if a["InstanceId"] == props["instanceId"]]
-    return pick(attached[0], "instanceId", "volumeId", deviceName="device") if attached else None
+    attached = ec2.describe_volumes(VolumeIds=[props["volumeId"]])["Volumes"][0]["Attachments"]
+    return next((take(a, ATTACHMENT) for a in attached if a["InstanceId"] == props["instanceId"]), None)
 
 
 def detach(_id: str, props: Props) -> None:
     if props.get("stopInstanceBeforeDetaching"):
         ec2.stop_instances(InstanceIds=[props["instanceId"]])
-    ec2.detach_volume(Device=props["deviceName"], InstanceId=props["instanceId"], VolumeId=props["volumeId"])
-
-
-def associate(props: Props) -> str:
-    names = {"AllocationId": props["allocationId"], "InstanceId": props["instanceId"]}
-    return ec2.associate_address(**names, AllowReassociation=props.get("allowReassociation", False))["AssociationId"]
+    ec2.detach_volume(**send(props, ATTACHMENT))
 
 
 def read_association(association_id: str, _props: Props) -> Props | None:
-    filters = [{"Name": "association-id", "Values": [association_id]}]
-    found = ec2.describe_addresses(Filters=filters)["Addresses"]
-    return pick(found[0], "allocationId", "instanceId", "publicIp") if found else None
+    found = ec2.describe_addresses(Filters=[{"Name": "association-id", "Values": [association_id]}])["Addresses"]
+    return take(found[0], "allocationId instanceId") if found else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- IAM
-
-
-def create_role(props: Props) -> str:
-    arguments = present(
-        AssumeRolePolicyDocument=props["assumeRolePolicy"],
-        MaxSessionDuration=props.get("maxSessionDuration"),
-        Tags=key_values(props["tags"]) if "tags" in props else None,
-    )
-    return iam.create_role(RoleName=props["name"], **arguments)["Role"]["RoleName"]
-
-
-def read_role(name: str, _props: Props) -> Props:
-    role = iam.get_role(RoleName=name)["Role"]
-    trust = json.dumps(role["AssumeRolePolicyDocument"])
-    kept = pick(role, "arn", "maxSessionDuration", "tags", name="roleName", uniqueId="roleId")
-    return {**kept, "assumeRolePolicy": trust}
+ROLE = "name=RoleName assumeRolePolicy=AssumeRolePolicyDocument maxSessionDuration"
+POLICY, POLICY_NAME = "role=RoleName name=PolicyName policy=PolicyDocument", "role=RoleName name=PolicyName"
+POLICY_ARN = "role=RoleName policyArn"
+PROFILE = "name=InstanceProfileName"
 
 
 def put_role_policy(props: Props) -> str:
-    iam.put_role_policy(RoleName=props["role"], PolicyName=props["name"], PolicyDocument=props["policy"])
+    iam.put_role_policy(**send(props, POLICY))
     return f"{props['role']}:{props['name']}"
 
 
 def read_role_policy(policy_id: str, _props: Props) -> Props:
     role, _, name = policy_id.partition(":")
-    found = iam.get_role_policy(RoleName=role, PolicyName=name)
-    return {"role": role, "name": name, "policy": json.dumps(found["PolicyDocument"])}
+    return take(iam.get_role_policy(RoleName=role, PolicyName=name), POLICY)
 
 
 def attach_role_policy(props: Props) -> str:
-    iam.attach_role_policy(RoleName=props["role"], PolicyArn=props["policyArn"])
+    iam.attach_role_policy(**send(props, POLICY_ARN))
     return f"{props['role']}/{props['policyArn']}"
 
 
-def read_role_policy_attachment(attachment_id: str, _props: Props) -> Props | None:
-    role, _, arn = attachment_id.partition("/")
-    attached = iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]
-    return {"role": role, "policyArn": arn} if any(policy["PolicyArn"] == arn for policy in attached) else None
+def read_role_policy_attachment(_id: str, props: Props) -> Props | None:
+    attached = iam.list_attached_role_policies(RoleName=props["role"])["AttachedPolicies"]
+    return {} if any(policy["PolicyArn"] == props["policyArn"] for policy in attached) else None
 
 
 def create_profile(props: Props) -> str:
-    iam.create_instance_profile(InstanceProfileName=props["name"])
-    iam.add_role_to_instance_profile(InstanceProfileName=props["name"], RoleName=props["role"])
+    iam.create_instance_profile(**send(props, PROFILE))
+    iam.add_role_to_instance_profile(**send(props, f"{PROFILE} role=RoleName"))
     return props["name"]
 
 
 def read_profile(name: str, _props: Props) -> Props:
     profile = iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
-    roles = [role["RoleName"] for role in profile["Roles"]]
-    return {"name": name, "arn": profile["Arn"], "role": (roles or [""])[0]}
-
-
-def update_profile(name: str, old: Props, new: Props) -> None:
-    iam.remove_role_from_instance_profile(InstanceProfileName=name, RoleName=old["role"])
-    iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=new["role"])
+    return {**take(profile, f"{PROFILE} arn"), "role": "".join(role["RoleName"] for role in profile["Roles"])}
 
 
 def delete_profile(name: str, props: Props) -> None:
@@ -310,27 +249,19 @@ def delete_profile(name: str, props: Props) -> None:
     iam.delete_instance_profile(InstanceProfileName=name)
 
 
-# ------------------------------------------------------------------------------------------------- parameters, records
-
-
 def put_parameter(props: Props, *, overwrite: bool = False) -> str:
-    arguments = present(Name=props["name"], Value=props["value"], Type=props["type"], Tier=props.get("tier"))
-    ssm.put_parameter(**arguments, Overwrite=overwrite)
+    ssm.put_parameter(**send(props, "name value type tier"), Overwrite=overwrite)
     return props["name"]
 
 
-def read_parameter(name: str, _props: Props) -> Props:
+def get_parameter(name: str) -> Props:
     found = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]
-    return pick(found, "name", "type", "value", "version", arn="aRN")
+    return take(found, "name value type version arn=ARN")
 
 
 def write_record(action: str, props: Props) -> str:
-    record = {
-        "Name": props["name"],
-        "Type": props["type"],
-        "TTL": props["ttl"],
-        "ResourceRecords": [{"Value": value} for value in props["records"]],
-    }
+    values = [{"Value": value} for value in props["records"]]
+    record = {**send(props, "name type ttl=TTL"), "ResourceRecords": values}
     changes = [{"Action": action, "ResourceRecordSet": record}]
     route53.change_resource_record_sets(HostedZoneId=props["zoneId"], ChangeBatch={"Changes": changes})
     return f"{props['zoneId']}_{props['name']}_{props['type']}"
@@ -339,13 +270,10 @@ def write_record(action: str, props: Props) -> str:
 def read_record(record_id: str, _props: Props) -> Props | None:
     zone, name, kind = record_id.split("_")
     for record in route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]:
-        if record["Name"].rstrip(".") == name and record["Type"] == kind:
+        if (record["Name"].rstrip("."), record["Type"]) == (name, kind):
             values = [value["Value"] for value in record["ResourceRecords"]]
-            return {"zoneId": zone, "name": name, "type": kind, "ttl": record["TTL"], "records": values, "fqdn": name}
+            return {**take(record, "type ttl=TTL"), "zoneId": zone, "name": name, "records": values}
     return None
-
-
-# ---------------------------------------------------------------------------------------------- what moto does not have
 
 
 def create_access_entry(props: Props) -> str:
@@ -355,50 +283,41 @@ def create_access_entry(props: Props) -> str:
 
 
 def create_lifecycle_policy(props: Props) -> str:
-    iam.get_role(RoleName=props["executionRoleArn"].rpartition("/")[2])
-    return f"policy-{props['executionRoleArn'].rpartition('/')[2]}"
+    role = props["executionRoleArn"].rpartition("/")[2]
+    iam.get_role(RoleName=role)
+    return f"policy-{role}"
 
 
-def nothing(_id: str, _old: Props, _new: Props) -> None:
-    """The state is all there is."""
+def only_state(_id: str, _old: Props, _new: Props) -> None:
+    """What can change without a new resource is nothing that AWS has."""
 
 
+GROUP = tagged_kind(
+    "create_security_group describe_security_groups delete_security_group security-group",
+    "GroupId",
+    "name=GroupName description vpcId",
+)
 KINDS = {
-    "aws:ec2/eip:Eip": Kind(
-        lambda p: ec2.allocate_address(Domain=p["domain"], **tagged("elastic-ip", p))["AllocationId"],
-        lambda i, _: pick(
-            ec2.describe_addresses(AllocationIds=[i])["Addresses"][0], "domain", "allocationId", "publicIp", "tags"
-        ),
-        lambda i, _: ec2.release_address(AllocationId=i),
-        retag,
+    "aws:ec2/eip:Eip": tagged_kind(
+        "allocate_address describe_addresses release_address elastic-ip",
+        *("AllocationId", "domain", "allocationId publicIp"),
         replaces=("domain",),
-        computed=("allocationId", "publicIp"),
     ),
     "aws:ec2/eipAssociation:EipAssociation": Kind(
-        associate,
+        lambda p: ec2.associate_address(**send(p, "allocationId instanceId allowReassociation"))["AssociationId"],
         read_association,
         lambda i, _: ec2.disassociate_address(AssociationId=i),
-        nothing,  # allowReassociation
+        only_state,
         replaces=("allocationId", "instanceId"),
-        computed=("publicIp",),
     ),
-    "aws:ec2/securityGroup:SecurityGroup": Kind(
-        create_group,
-        lambda i, _: pick(
-            ec2.describe_security_groups(GroupIds=[i])["SecurityGroups"][0],
-            *("description", "vpcId", "tags"),
-            name="groupName",
-        ),
-        lambda i, _: ec2.delete_security_group(GroupId=i),
-        retag,
-        replaces=("name", "description", "vpcId"),
-        named=True,
+    "aws:ec2/securityGroup:SecurityGroup": replace(
+        GROUP, create=create_group, replaces=("name", "description", "vpcId"), named=True
     ),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": rule_kind("ingress"),
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": rule_kind("egress"),
     "aws:iam/role:Role": Kind(
-        create_role,
-        read_role,
+        lambda p: iam.create_role(**send(p, ROLE))["Role"]["RoleName"],
+        lambda i, _: take(iam.get_role(RoleName=i)["Role"], f"{ROLE} arn uniqueId=RoleId"),
         lambda i, _: iam.delete_role(RoleName=i),
         lambda i, _, p: iam.update_assume_role_policy(RoleName=i, PolicyDocument=p["assumeRolePolicy"]),
         replaces=("name",),
@@ -408,7 +327,7 @@ KINDS = {
     "aws:iam/rolePolicy:RolePolicy": Kind(
         put_role_policy,
         read_role_policy,
-        lambda _, p: iam.delete_role_policy(RoleName=p["role"], PolicyName=p["name"]),
+        lambda _, p: iam.delete_role_policy(**send(p, POLICY_NAME)),
         lambda _id, _old, p: put_role_policy(p),
         replaces=("name", "role"),
         named=True,
@@ -416,47 +335,31 @@ KINDS = {
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": Kind(
         attach_role_policy,
         read_role_policy_attachment,
-        lambda _, p: iam.detach_role_policy(RoleName=p["role"], PolicyArn=p["policyArn"]),
+        lambda _, p: iam.detach_role_policy(**send(p, POLICY_ARN)),
     ),
     "aws:iam/instanceProfile:InstanceProfile": Kind(
-        create_profile,
-        read_profile,
-        delete_profile,
-        update_profile,
-        replaces=("name",),
-        computed=("arn",),
-        named=True,
+        create_profile, read_profile, delete_profile, computed=("arn",), named=True
     ),
-    "aws:ebs/volume:Volume": Kind(
-        create_volume,
-        lambda i, _: pick(
-            ec2.describe_volumes(VolumeIds=[i])["Volumes"][0],
-            *("availabilityZone", "size", "snapshotId", "encrypted", "tags"),
-            type="volumeType",
-        ),
-        lambda i, _: ec2.delete_volume(VolumeId=i),
-        update_volume,
-        replaces=("availabilityZone", "snapshotId", "encrypted", "kmsKeyId"),
+    "aws:ebs/volume:Volume": tagged_kind(
+        "create_volume describe_volumes delete_volume volume",
+        *("VolumeId", "availabilityZone size snapshotId encrypted type=VolumeType"),
+        update=update_volume,
+        replaces=("availabilityZone", "snapshotId", "encrypted"),
     ),
     "aws:ec2/instance:Instance": Kind(
         create_instance,
         read_instance,
         lambda i, _: ec2.terminate_instances(InstanceIds=[i]),
         update_instance,
-        replaces=("ami", "subnetId", "availabilityZone", "rootBlockDevice.encrypted"),
+        replaces=("ami", "subnetId", "rootBlockDevice.encrypted"),
         replaces_if=lambda new: ("userDataBase64",) if new.get("userDataReplaceOnChange") else (),
-        computed=("privateIp", "publicIp", "availabilityZone"),
     ),
     "aws:ec2/volumeAttachment:VolumeAttachment": Kind(
-        attach,
-        read_attachment,
-        detach,
-        nothing,  # stopInstanceBeforeDetaching
-        replaces=("deviceName", "instanceId", "volumeId"),
+        attach, read_attachment, detach, only_state, replaces=("deviceName", "instanceId", "volumeId")
     ),
     "aws:ssm/parameter:Parameter": Kind(
         put_parameter,
-        read_parameter,
+        lambda i, _: get_parameter(i),
         lambda i, _: ssm.delete_parameter(Name=i),
         lambda _id, _old, p: put_parameter(p, overwrite=True),
         replaces=("name",),
@@ -464,28 +367,23 @@ KINDS = {
         secret=("value",),
     ),
     "aws:route53/record:Record": Kind(
-        lambda p: write_record("CREATE", p),
+        functools.partial(write_record, "CREATE"),
         read_record,
         lambda _, p: write_record("DELETE", p),
         lambda _id, _old, p: write_record("UPSERT", p),
         replaces=("zoneId", "name", "type"),
-        computed=("fqdn",),
     ),
     "aws:eks/accessEntry:AccessEntry": Kind(
-        create_access_entry, lambda _, p: p, update=nothing, replaces=("clusterName", "principalArn", "type")
+        create_access_entry, lambda _, p: p, update=only_state, replaces=("clusterName", "principalArn", "type")
     ),
-    "aws:dlm/lifecyclePolicy:LifecyclePolicy": Kind(create_lifecycle_policy, lambda _, p: p, update=nothing),
+    "aws:dlm/lifecyclePolicy:LifecyclePolicy": Kind(create_lifecycle_policy, lambda _, p: p, update=only_state),
 }
-
-
-# -------------------------------------------------------------------------------------------------------- the look-ups
 
 
 def get_cluster(args: Props) -> Props:
     cluster = eks.describe_cluster(name=args["name"])["cluster"]
     return {
         **{key: cluster[key] for key in ("name", "arn", "endpoint")},
-        "id": cluster["name"],
         "certificateAuthorities": [cluster["certificateAuthority"]],
         "vpcConfig": cluster["resourcesVpcConfig"],
         "accessConfigs": [cluster["accessConfig"]] if "accessConfig" in cluster else [],
@@ -493,51 +391,44 @@ def get_cluster(args: Props) -> Props:
 
 
 def get_subnets(args: Props) -> Props:
-    filters = [{"Name": f["name"], "Values": f["values"]} for f in args["filters"]]
-    return {"id": "all", "ids": [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=filters)["Subnets"]]}
+    filters = [send(given, "name values") for given in args["filters"]]
+    return {"ids": [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=filters)["Subnets"]]}
 
 
 def get_subnet(args: Props) -> Props:
-    subnet = {"Tags": [], **ec2.describe_subnets(SubnetIds=[args["id"]])["Subnets"][0]}
-    return pick(subnet, "vpcId", "cidrBlock", "availabilityZone", "mapPublicIpOnLaunch", "tags", id="subnetId")
-
-
-def get_parameter(args: Props) -> Props:
-    found = ssm.get_parameter(Name=args["name"], WithDecryption=True)["Parameter"]
-    plain = {"insecureValue": found["Value"]} if found["Type"] != "SecureString" else {}
-    return {"id": args["name"], **pick(found, "name", "type", "value", "version"), **plain}
+    found = {"Tags": [], **ec2.describe_subnets(SubnetIds=[args["id"]])["Subnets"][0]}
+    return take(found, "id=SubnetId vpcId cidrBlock availabilityZone mapPublicIpOnLaunch")
 
 
 def get_zone(args: Props) -> Props:
     zones = route53.list_hosted_zones()["HostedZones"]
-    found = [zone["Id"].rpartition("/")[2] for zone in zones if zone["Name"].rstrip(".") == args["name"].rstrip(".")]
+    found = [zone["Id"].rpartition("/")[2] for zone in zones if zone["Name"].rstrip(".") == args["name"]]
     if len(found) != 1:
         raise LookupError(f"{len(found)} Route 53 zones are called {args['name']}")
-    return {"id": found[0], "zoneId": found[0], "name": args["name"], "arn": f"arn:aws:route53:::hostedzone/{found[0]}"}
+    return {"zoneId": found[0], "arn": f"arn:aws:route53:::hostedzone/{found[0]}"}
+
+
+def look_up_parameter(args: Props) -> Props:
+    found = get_parameter(args["name"])
+    return {**found, "insecureValue": found["value"]} if found["type"] != "SecureString" else found
 
 
 FUNCTIONS = {
     "aws:eks/getCluster:getCluster": get_cluster,
-    "aws:eks/getClusters:getClusters": lambda _: {"id": "all", "names": eks.list_clusters()["clusters"]},
+    "aws:eks/getClusters:getClusters": lambda _: {"names": eks.list_clusters()["clusters"]},
     "aws:ec2/getSubnets:getSubnets": get_subnets,
     "aws:ec2/getSubnet:getSubnet": get_subnet,
-    "aws:ssm/getParameter:getParameter": get_parameter,
+    "aws:ssm/getParameter:getParameter": look_up_parameter,
     "aws:route53/getZone:getZone": get_zone,
 }
 
 
-def is_gone(error: Exception) -> bool:
-    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-    return "NotFound" in code or "NoSuch" in code
+class Provider(server.Provider):
+    package, kinds, functions, errors = "pulumi_aws", KINDS, FUNCTIONS, (ClientError,)
 
+    def configure(self, config: Props) -> None:
+        os.environ["AWS_DEFAULT_REGION"] = config.get("region") or os.environ["AWS_REGION"]
 
-def serve(server: Any) -> None:
-    os.environ.setdefault("AWS_REGION", "eu-west-1")
-
-    def configure(config: Props) -> None:
-        if region := config.get("region"):
-            os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = region
-
-    serve_provider(
-        server, Provider("pulumi_aws", KINDS, FUNCTIONS, configure=configure, errors=(ClientError,), is_gone=is_gone)
-    )
+    def is_gone(self, error: Exception) -> bool:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        return "NotFound" in code or "NoSuch" in code

@@ -1,43 +1,40 @@
-"""The command provider: shell commands on this machine."""
+"""The command provider: shell commands on this machine, in the program's directory."""
 
 import os
 import subprocess
-from typing import Any
+from typing import ClassVar
 
-from sandbox.providers.server import Kind, Props, Provider
-from sandbox.providers.server import serve as serve_provider
+from sandbox.providers import server
+from sandbox.providers.server import Kind, Props
 
 STREAMS = ("stdout", "stderr")
 
 
-def run(line: str, props: Props) -> Props:
-    """Runs a command in the program's directory; returns what it said. Raises RuntimeError with that if it fails."""
+def run(line: str, props: Props) -> None:
+    """Runs a command, and keeps in ``props`` what it says. Raises RuntimeError with that if it fails."""
     before = {f"PULUMI_COMMAND_{stream.upper()}": props.get(stream, "") for stream in STREAMS}
     environment = {**os.environ, **before, **props.get("environment", {})}
-    done = subprocess.run(
-        ["/bin/sh", "-c", line], input=props.get("stdin", ""), env=environment, capture_output=True, text=True
-    )
+    shell, said = ["/bin/sh", "-c", line], props.get("stdin", "")
+    done = subprocess.run(shell, input=said, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{line}\nexit status {done.returncode}: {done.stderr.strip()}")
-    return {stream: getattr(done, stream).rstrip("\n") for stream in STREAMS}
+    props |= {stream: getattr(done, stream).rstrip("\n") for stream in STREAMS}
 
 
 def create(props: Props) -> str:
-    props |= run(props["create"], props) if "create" in props else {}
+    run(props.get("create", ""), props)
     return f"command-{os.urandom(4).hex()}"
 
 
-def update(_id: str, old: Props, new: Props) -> None:
-    line = new.get("update") or new.get("create")
-    new |= run(line, {**old, **new}) if line else {}
-
-
-def delete(_id: str, props: Props) -> None:
-    if "delete" in props:
-        run(props["delete"], props)
-
-
-def serve(server: Any) -> None:
-    # There is nothing to read: what the command has said is in the state.
-    command = Kind(create, lambda _id, props: props, delete, update, replaces=("triggers",), computed=STREAMS)
-    serve_provider(server, Provider("pulumi_command", {"command:local:Command": command}))
+class Provider(server.Provider):
+    package = "pulumi_command"
+    kinds: ClassVar = {
+        "command:local:Command": Kind(
+            create,
+            lambda _id, props: props,  # there is nothing to read: what the command said is in the state
+            lambda _id, props: run(props.get("delete", ""), props),
+            lambda _id, _old, new: run(new.get("update") or new.get("create", ""), new),
+            replaces=("triggers",),
+            computed=STREAMS,
+        )
+    }

@@ -1,99 +1,69 @@
 """The Kubernetes provider: any object that the API server knows, by server-side apply."""
 
 import functools
-import os
 from pathlib import Path
-from typing import Any
 
 import yaml
-from kubernetes.client import ApiClient, ApiException
 from kubernetes.config import new_client_from_config_dict
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.dynamic.exceptions import DynamicApiError
 
-from sandbox.providers.server import Kind, Props, Provider
-from sandbox.providers.server import serve as serve_provider
+from sandbox.providers import server
+from sandbox.providers.server import Kind, Props
 
-MANAGER = "teleport-eks-sandbox"
-# What the server writes into an object by itself.
-SERVERS_OWN = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
+REPLACES = ("metadata.name", "metadata.namespace", "roleRef", "apiVersion", "kind")
 
 
-class Cluster:
-    """The cluster of one provider resource, or the directory that it writes its objects to."""
+class Provider(server.Provider):
+    package, errors = "pulumi_kubernetes", (DynamicApiError,)
 
-    config: Props
+    def configure(self, config: Props) -> None:
+        self.config, self.folder = config, config.get("renderYamlToDirectory")
+
+    def is_gone(self, error: Exception) -> bool:
+        return getattr(error, "status", None) == 404
 
     @functools.cached_property
     def client(self) -> DynamicClient:
-        given = self.config.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        text = given if "\n" in given or given.startswith("{") else Path(given).expanduser().read_text()
-        api: ApiClient = new_client_from_config_dict(yaml.safe_load(text))
-        return DynamicClient(api)
+        return DynamicClient(new_client_from_config_dict(yaml.safe_load(self.config["kubeconfig"])))
 
-    def resource(self, props: Props) -> Any:
-        return self.client.resources.get(api_version=props["apiVersion"], kind=props["kind"])
-
-    def apply(self, props: Props) -> str:
-        name, namespace = props["metadata"]["name"], props["metadata"].get("namespace")
-        if directory := self.config.get("renderYamlToDirectory"):
-            file = Path(directory, "1-manifest", f"{props['kind']}-{namespace or 'default'}-{name}.yaml".lower())
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(yaml.safe_dump(props))
-        else:
-            force = self.config.get("enablePatchForce") in (True, "true")
-            self.client.server_side_apply(
-                self.resource(props), props, name, namespace, field_manager=MANAGER, force_conflicts=force
-            )
-        return f"{namespace}/{name}" if namespace else name
-
-    def create(self, props: Props) -> str:
-        # As the real provider does: what is there already is somebody's.
-        if not self.config.get("renderYamlToDirectory"):
-            name, namespace = props["metadata"]["name"], props["metadata"].get("namespace")
-            try:
-                self.resource(props).get(name=name, namespace=namespace)
-            except NotFoundError:
-                return self.apply(props)
-            raise RuntimeError(f"{props['kind']} {name} is there already")
-        return self.apply(props)
-
-    def read(self, object_id: str, props: Props) -> Props | None:
-        if self.config.get("renderYamlToDirectory"):
-            return props
-        namespace, _, name = object_id.rpartition("/")
-        found = self.resource(props).get(name=name, namespace=namespace or None).to_dict()
-        metadata = {k: v for k, v in found["metadata"].items() if k not in SERVERS_OWN}
-        # Defaults of the server's are no difference: only what the program says is compared.
-        given = props.get("metadata")
-        return {**found, "metadata": {k: metadata.get(k) for k in given} if given else metadata}
-
-    def delete(self, object_id: str, props: Props) -> None:
-        if not self.config.get("renderYamlToDirectory"):
-            namespace, _, name = object_id.rpartition("/")
-            self.resource(props).delete(name=name, namespace=namespace or None)
-
-    def find(self, token: str) -> Kind:
-        api_version, kind = token.removeprefix("kubernetes:").rsplit(":", 1)
+    def kind(self, token: str) -> Kind:
+        api_version, _, kind = token.removeprefix("kubernetes:").rpartition(":")
         known = {"apiVersion": api_version.removeprefix("core/"), "kind": kind}
-        return Kind(
-            create=lambda p: self.create({**known, **p}),
-            read=lambda i, p: self.read(i, {**known, **p}),
-            delete=lambda i, p: self.delete(i, {**known, **p}),
-            update=lambda _id, _old, new: self.apply({**known, **new}),
-            replaces=("metadata.name", "metadata.namespace", "roleRef", "apiVersion", "kind"),
-        )
 
+        def call(verb: str, object_id: str, **arguments: Props | str | bool) -> Props:
+            namespace, _, name = object_id.rpartition("/")
+            resource = self.client.resources.get(api_version=known["apiVersion"], kind=kind)
+            return getattr(resource, verb)(name=name, namespace=namespace or None, **arguments).to_dict()
 
-def serve(server: Any) -> None:
-    cluster = Cluster()
-    serve_provider(
-        server,
-        Provider(
-            "pulumi_kubernetes",
-            find=cluster.find,
-            configure=lambda config: setattr(cluster, "config", config),
-            errors=(DynamicApiError, ApiException),
-            is_gone=lambda error: getattr(error, "status", None) == 404,
-        ),
-    )
+        def apply(object_id: str, _old: Props, new: Props) -> None:
+            if self.folder:
+                file = Path(self.folder, "1-manifest", f"{kind}-{object_id.replace('/', '-')}.yaml".lower())
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(yaml.safe_dump({**known, **new}))
+                return
+            force = self.config.get("enablePatchForce") in (True, "true")
+            manager = {"field_manager": "pulumi-kubernetes-sandbox", "force_conflicts": force}
+            call("server_side_apply", object_id, body={**known, **new}, **manager)
+
+        def create(props: Props) -> str:
+            metadata = props["metadata"]
+            object_id = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+            if not self.folder and self._read(self.kind(token), object_id, props):
+                raise LookupError(f"{kind} {object_id} is there already, and not this stack's")
+            apply(object_id, {}, props)
+            return object_id
+
+        def read(object_id: str, props: Props) -> Props:
+            if self.folder:
+                return {}
+            found = call("get", object_id)
+            # Of what the server adds, nothing is compared.
+            wanted = props.get("metadata") or {"name": "", **({"namespace": ""} if "/" in object_id else {})}
+            return {**found, "metadata": {key: found["metadata"].get(key) for key in wanted}}
+
+        def delete(object_id: str, _props: Props) -> None:
+            if not self.folder:
+                call("delete", object_id)
+
+        return Kind(create, read, delete, apply, replaces=REPLACES)

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from pulumi.automation._server import LanguageServer  # the SDK has no public name for it
-from pulumi.runtime.proto import language_pb2_grpc
 
 
 class Host(LanguageServer):
@@ -18,7 +17,3 @@ class Host(LanguageServer):
         sys.path.insert(0, directory)
         self.program = lambda: runpy.run_path(os.path.join(directory, "__main__.py"), run_name="__main__")
         return super().Run(request, context)
-
-
-def serve(server: Any) -> None:
-    language_pb2_grpc.add_LanguageRuntimeServicer_to_server(Host(lambda: None), server)

@@ -1,12 +1,12 @@
-"""What all providers have in common: from the engine's messages to the calls of one resource type, and back."""
+"""What the providers have in common: from the engine's messages to the calls of one resource type, and back."""
 
 import hashlib
 import importlib.metadata
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import grpc
 from google.protobuf import empty_pb2, json_format, struct_pb2
@@ -21,8 +21,8 @@ Props = dict[str, Any]
 class Kind:
     """One resource type. ``create`` returns the id; ``read`` what is there now, or None if it is gone.
 
-    ``computed``: what only ``read`` knows, not the program. ``named``: without a name it gets its own with a random
-    end. ``update`` gets the id, the old properties and the new; without it, and for ``replaces``, there is a new one.
+    ``update`` gets the id, the old properties and the new; without it, and for the paths in ``replaces``, there is a
+    new resource. ``computed``: what the program does not say. ``named``: without a name it gets one with a random end.
     """
 
     create: Callable[[Props], str]
@@ -34,25 +34,6 @@ class Kind:
     computed: tuple[str, ...] = ()
     secret: tuple[str, ...] = ()
     named: bool = False
-
-
-@dataclass
-class Provider:
-    """The types and functions of a provider; ``find`` is for types that are not in a table."""
-
-    package: str
-    kinds: dict[str, Kind] = field(default_factory=dict)
-    functions: dict[str, Callable[[Props], Props]] = field(default_factory=dict)
-    find: Callable[[str], Kind | None] = lambda _token: None
-    configure: Callable[[Props], Any] = lambda _config: None
-    errors: tuple[type[Exception], ...] = ()
-    is_gone: Callable[[Exception], bool] = lambda _error: False
-
-    def kind(self, token: str) -> Kind:
-        found = self.kinds.get(token) or self.find(token)
-        if not found:
-            raise LookupError(f"the sandbox's provider does not know {token}; it knows {', '.join(sorted(self.kinds))}")
-        return found
 
 
 def decode(struct: struct_pb2.Struct) -> Props:
@@ -67,44 +48,52 @@ def decode(struct: struct_pb2.Struct) -> Props:
 
 
 def encode(props: Props, secret: tuple[str, ...] = ()) -> struct_pb2.Struct:
-    def mark(value: Any) -> Any:
-        return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}  # the SDK has no public name for them
-
-    props = {key: mark(value) if key in secret else value for key, value in props.items() if value is not None}
-    return json_format.ParseDict(props, struct_pb2.Struct())
+    mark = {rpc._special_sig_key: rpc._special_secret_sig}  # the SDK has no public name for them
+    marked = {k: {**mark, "value": v} if k in secret else v for k, v in props.items() if v is not None}
+    return json_format.ParseDict(marked, struct_pb2.Struct())
 
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values mean the same: the spaces and the order of keys in JSON do not count."""
-    if one == other:
-        return True
     try:
-        return isinstance(one, str) and isinstance(other, str) and json.loads(one) == json.loads(other)
-    except ValueError:
+        return one == other or bool(one and other and json.loads(one) == json.loads(other))
+    except (ValueError, TypeError):
         return False
 
 
 def differences(old: Props, new: Props, prefix: str = "") -> Iterator[str]:
     """The paths of what is not the same: maps are looked into, all else is one value."""
     for key in sorted({*old, *new}):
-        if same(old.get(key), new.get(key)):
-            continue
-        path = prefix + (f"[{json.dumps(key)}]" if prefix and not key.isidentifier() else f".{key}" if prefix else key)
-        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
-            yield from differences(old[key], new[key], path)
-        else:
-            yield path
+        if not same(old.get(key), new.get(key)):
+            path = f"{prefix}.{key}" if prefix and key.isidentifier() else f'{prefix}["{key}"]' if prefix else key
+            if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+                yield from differences(old[key], new[key], path)
+            else:
+                yield path
 
 
-class Servicer(provider_pb2_grpc.ResourceProviderServicer):
-    """The engine's side of a provider."""
+class Provider(provider_pb2_grpc.ResourceProviderServicer):
+    """The engine's side of a provider. What it does not know is an error that names it."""
 
-    def __init__(self, provider: Provider) -> None:
-        self.provider = provider
+    package: ClassVar[str]
+    kinds: Mapping[str, Kind] = {}
+    functions: Mapping[str, Callable[[Props], Props]] = {}
+    errors: tuple[type[Exception], ...] = ()
+
+    def configure(self, config: Props) -> None:
+        """Takes the provider's own settings."""
+
+    def is_gone(self, _error: Exception) -> bool:
+        return False
+
+    def kind(self, token: str) -> Kind:
+        if token not in self.kinds:
+            raise LookupError(f"the sandbox's provider does not know {token}; it knows {', '.join(sorted(self.kinds))}")
+        return self.kinds[token]
 
     def GetPluginInfo(self, _request: Any, _context: Any) -> Any:
         # The engine warns of a plugin that is older than the program's package.
-        return plugin_pb2.PluginInfo(version=importlib.metadata.version(self.provider.package))
+        return plugin_pb2.PluginInfo(version=importlib.metadata.version(self.package))
 
     def Cancel(self, _request: Any, _context: Any) -> Any:
         return empty_pb2.Empty()
@@ -113,120 +102,111 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return pb.CheckResponse(inputs=request.news)
 
     def DiffConfig(self, request: Any, _context: Any) -> Any:
-        return _diff_response(list(differences(decode(request.old_inputs), decode(request.news))), ())
+        return _diff(list(differences(decode(request.old_inputs), decode(request.news))), ())
 
     def Configure(self, request: Any, _context: Any) -> Any:
-        self.provider.configure(decode(request.args))
+        self.configure(decode(request.args))
         return pb.ConfigureResponse(supportsPreview=True)
 
     def Check(self, request: Any, _context: Any) -> Any:
-        kind, old, new = self.provider.kind(request.type), decode(request.olds), decode(request.news)
-        if kind.named and "name" not in new:
-            end = hashlib.sha256(request.randomSeed).hexdigest()[:7]
-            new["name"] = old.get("name") or f"{request.name}-{end}"
+        old, new = decode(request.olds), decode(request.news)
+        if self.kind(request.type).named and "name" not in new:
+            new["name"] = old.get("name") or f"{request.name}-{hashlib.sha256(request.randomSeed).hexdigest()[:7]}"
         return pb.CheckResponse(inputs=encode(new))
 
     def Diff(self, request: Any, _context: Any) -> Any:
-        kind, new = self.provider.kind(request.type), decode(request.news)
+        kind, new = self.kind(request.type), decode(request.news)
         changed = list(differences(decode(request.old_inputs), new))
-        replaces = tuple(sorted({*changed} if not kind.update else {*kind.replaces, *kind.replaces_if(new)}))
-        return _diff_response(changed, replaces)
+        return _diff(changed, (*kind.replaces, *kind.replaces_if(new)) if kind.update else tuple(changed))
 
     def Create(self, request: Any, _context: Any) -> Any:
-        kind, props = self.provider.kind(request.type), decode(request.properties)
+        kind, props = self.kind(request.type), decode(request.properties)
         if request.preview:
             return pb.CreateResponse(properties=encode({**props, **dict.fromkeys(kind.computed, rpc.UNKNOWN)}))
-        created = kind.create(props)
-        return pb.CreateResponse(id=created, properties=self._state(kind, created, props))
+        made = kind.create(props)
+        return pb.CreateResponse(id=made, properties=encode(self._state(kind, made, props), kind.secret))
 
     def Read(self, request: Any, _context: Any) -> Any:
-        kind, inputs = self.provider.kind(request.type), decode(request.inputs)
+        kind, inputs = self.kind(request.type), decode(request.inputs)
         known = {**decode(request.properties), **inputs}
         found = self._read(kind, request.id, known)
         if found is None:
             return pb.ReadResponse()
         if inputs:
-            inputs = {k: found[k] if k in found and not same(v, found[k]) else v for k, v in inputs.items()}
+            inputs = {k: v if same(v, found.get(k, v)) else found[k] for k, v in inputs.items()}
         else:  # an import
-            inputs = {k: v for k, v in found.items() if k not in kind.computed and v not in (None, "", {}, [])}
+            inputs = {k: v for k, v in found.items() if k not in kind.computed and v}
         state = encode({**known, **found, **inputs}, kind.secret)
         return pb.ReadResponse(id=request.id, properties=state, inputs=encode(inputs))
 
     def Update(self, request: Any, _context: Any) -> Any:
-        kind, old, new = self.provider.kind(request.type), decode(request.olds), decode(request.news)
+        kind, old, new = self.kind(request.type), decode(request.olds), decode(request.news)
         was = decode(request.old_inputs)
         props = {**{k: v for k, v in old.items() if k not in was}, **new}
-        if request.preview:
-            return pb.UpdateResponse(properties=encode(props, kind.secret))
-        assert kind.update  # noqa: S101 - else `Diff` has said that it is replaced
-        kind.update(request.id, old, new)
-        state = self._state(kind, request.id, props)
-        left = [k for k, v in decode(state).items() if k in new and k in was and not same(v, new[k])]
-        if left:
-            raise NotImplementedError(f"the sandbox's provider cannot change {', '.join(left)} in place")
-        return pb.UpdateResponse(properties=state)
+        if kind.update and not request.preview:
+            kind.update(request.id, old, new)
+            props |= new
+            state = self._state(kind, request.id, props)
+            if left := [key for key in new if key in was and not same(state[key], new[key])]:
+                raise LookupError(f"the sandbox's provider cannot change {', '.join(left)} of {request.type} in place")
+            props = state
+        return pb.UpdateResponse(properties=encode(props, kind.secret))
 
     def Delete(self, request: Any, _context: Any) -> Any:
         try:
-            self.provider.kind(request.type).delete(request.id, decode(request.properties))
-        except self.provider.errors as error:
-            if not self.provider.is_gone(error):
+            self.kind(request.type).delete(request.id, decode(request.properties))
+        except self.errors as error:
+            if not self.is_gone(error):
                 raise
         return empty_pb2.Empty()
 
     def Invoke(self, request: Any, _context: Any) -> Any:
-        if request.tok not in self.provider.functions:
-            known = ", ".join(sorted(self.provider.functions)) or "none"
-            raise LookupError(f"the sandbox's provider does not know the function {request.tok}; it knows {known}")
+        if request.tok not in self.functions:
+            known = ", ".join(sorted(self.functions))
+            raise LookupError(f"the sandbox's provider does not know {request.tok}; it knows {known}")
         args = decode(request.args)
-        return pb.InvokeResponse(**{"return": encode({**args, **self.provider.functions[request.tok](args)})})
+        answer = {"id": request.tok, **args, **self.functions[request.tok](args)}
+        return pb.InvokeResponse(**{"return": encode(answer)})
 
     def _read(self, kind: Kind, resource_id: str, props: Props) -> Props | None:
         try:
             return kind.read(resource_id, props)
-        except self.provider.errors as error:
-            if self.provider.is_gone(error):
+        except self.errors as error:
+            if self.is_gone(error):
                 return None
             raise
 
-    def _state(self, kind: Kind, resource_id: str, props: Props) -> struct_pb2.Struct:
+    def _state(self, kind: Kind, resource_id: str, props: Props) -> Props:
         found = self._read(kind, resource_id, props)
         if found is None:
-            raise RuntimeError(f"{resource_id} is not there, just after it was made")
-        kept = {k: v for k, v in found.items() if k not in props or not same(v, props[k])}
-        return encode({**props, **kept}, kind.secret)
+            raise LookupError(f"{resource_id} is not there, just after it was made")
+        return {**props, **{k: v for k, v in found.items() if not same(v, props.get(k))}}
 
 
-def _diff_response(changed: list[str], replaces: tuple[str, ...]) -> Any:
-    """``replaces``: top-level names, or paths."""
-
-    def is_replacing(path: str) -> bool:
-        return any(path == key or path.startswith((f"{key}.", f"{key}[")) for key in replaces)
-
-    update, replace = pb.PropertyDiff.UPDATE, pb.PropertyDiff.UPDATE_REPLACE
+def _diff(changed: list[str], replaces: tuple[str, ...]) -> Any:
+    replacing = {p for p in changed if any(p == key or p.startswith((f"{key}.", f"{key}[")) for key in replaces)}
+    kinds = {p: pb.PropertyDiff.UPDATE_REPLACE if p in replacing else pb.PropertyDiff.UPDATE for p in changed}
     return pb.DiffResponse(
         changes=pb.DiffResponse.DIFF_SOME if changed else pb.DiffResponse.DIFF_NONE,
-        diffs=sorted({path.partition(".")[0].partition("[")[0] for path in changed}),
-        replaces=[path for path in changed if is_replacing(path)],
-        detailedDiff={p: pb.PropertyDiff(kind=replace if is_replacing(p) else update, inputDiff=True) for p in changed},
+        diffs=changed,
+        replaces=sorted(replacing),
+        detailedDiff={path: pb.PropertyDiff(kind=kind, inputDiff=True) for path, kind in kinds.items()},
         hasDetailedDiff=True,
     )
 
 
 def serve(server: grpc.Server, provider: Provider) -> None:
-    servicer = Servicer(provider)
-
     def answer(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 return method(request, context)
             except Exception as error:
-                if not isinstance(error, (LookupError, NotImplementedError, RuntimeError, *provider.errors)):
+                if not isinstance(error, (LookupError, RuntimeError, *provider.errors)) or isinstance(error, KeyError):
                     sys.excepthook(type(error), error, error.__traceback__)
-                context.abort(grpc.StatusCode.UNKNOWN, f"{error}" or type(error).__name__)
+                context.abort(grpc.StatusCode.UNKNOWN, str(error))
 
         return call
 
-    for name in [name for name in vars(Servicer) if name[0].isupper()]:
-        setattr(servicer, name, answer(getattr(servicer, name)))
-    provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
+    for name in [name for name in vars(Provider) if name[0].isupper()]:
+        setattr(provider, name, answer(getattr(provider, name)))
+    provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, server)

@@ -3,9 +3,7 @@
 One stack for all tests of this file, in its order: it is brought up, given other names, and destroyed.
 """
 
-import base64
 import fnmatch
-import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from sandbox.account import AWS_AUTH, Account, made_up
 from sandbox.control_plane import ControlPlane
 from sandbox.providers.aws import CALLS
 from tests.e2e.conftest import aws_auth
+from tests.e2e.inventory import instances, made, parameters, user_data
 
 CANARY = "canary-5f1c1d7e"
 OUTPUTS = [
@@ -127,22 +126,6 @@ def renamed(up: World) -> World:
     up.set(suffixNames=True, domainName="teleport.example.com", hostedZone="example.com")
     up.stack.up()
     return up
-
-
-def instances(account: Account) -> list[dict]:
-    reservations = account.client("ec2").describe_instances()["Reservations"]
-    return [instance for reservation in reservations for instance in reservation["Instances"]]
-
-
-def user_data(account: Account, instance_id: str) -> str:
-    attribute = account.client("ec2").describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
-    data = base64.b64decode(attribute["UserData"]["Value"])
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-
-
-def parameters(account: Account) -> dict[str, dict]:
-    found = account.client("ssm").get_parameters_by_path(Path="/teleport-eks/dev", Recursive=True, WithDecryption=True)
-    return {p["Name"].removeprefix("/teleport-eks/dev/"): p for p in found["Parameters"]}
 
 
 def test_the_account_has_what_the_guide_made_by_hand(up: World) -> None:
@@ -295,58 +278,5 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
         assert fnmatch.fnmatch({t["Key"]: t["Value"] for t in tag}["Name"], pipeline_roles.NAMED)
 
 
-def test_a_preview_makes_only_the_calls_that_its_role_may(
-    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(CALLS, str(tmp_path / "log"))
-    engine.preview("dev", account, engine.configuration("dev") | engine.NO_CLUSTER)
-    asked = {json.loads(line)[0] for line in (tmp_path / "log").read_text().splitlines()}
-    scope = Scope("aws", "123456789012", "eu-west-1", "dev", "demo")
-    assert {"eks:DescribeCluster", "ec2:DescribeSubnets", "ssm:GetParameter"} <= asked
-    assert asked <= {action for statement in reading(scope) for action in statement["Action"]}
-
-
 def ours(found: Any) -> list[str]:
     return [item.metadata.name for item in found.items if item.metadata.name.startswith("teleport-")]
-
-
-def made(account: Account) -> dict[str, int]:
-    """How many of the things that the program makes are in the account."""
-    ec2 = account.client("ec2")
-    return {
-        "instances": len([i for i in instances(account) if i["State"]["Name"] != "terminated"]),
-        "addresses": len(ec2.describe_addresses()["Addresses"]),
-        "volumes": len(ec2.describe_volumes()["Volumes"]),
-        "roles": len(account.client("iam").list_roles()["Roles"]),
-        "parameters": len(parameters(account)),
-    }
-
-
-def refused(account: Account, core: Any, **changes: Any) -> str:
-    """What is said when the dev stack with another configuration is brought up; nothing is created."""
-    changed = {f"teleport-eks:{key}": value for key, value in changes.items()}
-    config = engine.configuration("dev") | engine.NO_CLUSTER | changed
-    with engine.throwaway("dev", account, config) as stack, pytest.raises(automation.CommandError) as failed:
-        stack.up(color="never")
-    assert set(made(account).values()) == {0}
-    assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
-    return str(failed.value)
-
-
-def test_bad_input_creates_nothing(account: Account, core: Any) -> None:
-    assert "2 problems" in refused(account, core, acmeEmail="", adminCidrs=["0.0.0.0/0"])
-
-
-def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(account: Account, core: Any) -> None:
-    said = refused(account, core, clusterName="dmeo")
-    assert "there are demo, staging" in said
-    assert "value: dmeo" in said
-
-
-def test_without_a_public_subnet_all_that_was_looked_at_is_named(account: Account, core: Any) -> None:
-    ec2 = account.client("ec2")
-    for subnet in ec2.describe_subnets()["Subnets"]:
-        ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
-    said = refused(account, core)
-    assert "demo-private-a 10.0.0.0/24" in said
-    assert "demo-public-b 10.0.3.0/24" in said
