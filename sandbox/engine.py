@@ -144,7 +144,7 @@ class Preview:
             self.messages.append(f"{said.severity}: {said.message.strip()}")
 
 
-def preview(name: str, account: Account, config: Mapping[str, str], project: Path = ROOT) -> Preview:
+def preview(name: str, account: Account, config: Mapping[str, Any], project: Path = ROOT) -> Preview:
     """Previews a stack as if for the first time. Ends the process with its errors, if there are any."""
     found = Preview()
     with throwaway(name, account, config, project) as stack:

@@ -10,9 +10,9 @@ from sandbox.providers.server import Kind, Props
 STREAMS = ("stdout", "stderr")
 
 
-def run(line: str, props: Props) -> None:
+def run(line: str, props: Props, last: Props | None = None) -> None:
     """Runs a command, and keeps in ``props`` what it says. Raises RuntimeError with that if it fails."""
-    before = {f"PULUMI_COMMAND_{stream.upper()}": props.get(stream, "") for stream in STREAMS}
+    before = {f"PULUMI_COMMAND_{stream.upper()}": (last or {}).get(stream, "") for stream in STREAMS}
     environment = {**os.environ, **before, **props.get("environment", {})}
     shell, said = ["/bin/sh", "-c", line], props.get("stdin", "")
     done = subprocess.run(shell, input=said, env=environment, capture_output=True, text=True)
@@ -32,8 +32,8 @@ class Provider(server.Provider):
         "command:local:Command": Kind(
             create,
             lambda _id, props: props,  # there is nothing to read: what the command said is in the state
-            lambda _id, props: run(props.get("delete", ""), props),
-            lambda _id, _old, new: run(new.get("update") or new.get("create", ""), new),
+            lambda _id, props: run(props.get("delete", ""), props, props),
+            lambda _id, old, new: run(new.get("update") or new.get("create", ""), new, old),
             replaces=("triggers",),
             computed=STREAMS,
         )

@@ -4,7 +4,7 @@ import functools
 from pathlib import Path
 
 import yaml
-from kubernetes.config import new_client_from_config_dict
+from kubernetes.config import new_client_from_config, new_client_from_config_dict
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError
 
@@ -18,14 +18,16 @@ class Provider(server.Provider):
     package, errors = "pulumi_kubernetes", (DynamicApiError,)
 
     def configure(self, config: Props) -> None:
-        self.config, self.folder = config, config.get("renderYamlToDirectory")
+        self.config = config
+        self.folder: str | None = config.get("renderYamlToDirectory")
 
     def is_gone(self, error: Exception) -> bool:
         return getattr(error, "status", None) == 404
 
     @functools.cached_property
     def client(self) -> DynamicClient:
-        return DynamicClient(new_client_from_config_dict(yaml.safe_load(self.config["kubeconfig"])))
+        text = self.config.get("kubeconfig")  # else whoever runs Pulumi has one
+        return DynamicClient(new_client_from_config_dict(yaml.safe_load(text)) if text else new_client_from_config())
 
     def kind(self, token: str) -> Kind:
         api_version, _, kind = token.removeprefix("kubernetes:").rpartition(":")

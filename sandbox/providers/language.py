@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from pulumi.automation._server import LanguageServer  # the SDK has no public name for it
+from pulumi.runtime.proto import language_pb2
 
 
 class Host(LanguageServer):
@@ -15,5 +16,10 @@ class Host(LanguageServer):
         directory = request.info.program_directory or request.pwd
         os.chdir(directory)
         sys.path.insert(0, directory)
-        self.program = lambda: runpy.run_path(os.path.join(directory, "__main__.py"), run_name="__main__")
-        return super().Run(request, context)
+
+        def program() -> None:
+            runpy.run_path(os.path.join(directory, "__main__.py"), run_name="__main__")
+
+        self.program = program
+        # What went wrong has been said by then; as an error the engine would say it again.
+        return language_pb2.RunResponse(bail=bool(super().Run(request, context).error))

@@ -165,8 +165,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             known = ", ".join(sorted(self.functions))
             raise LookupError(f"the sandbox's provider does not know {request.tok}; it knows {known}")
         args = decode(request.args)
-        answer = {"id": request.tok, **args, **self.functions[request.tok](args)}
-        return pb.InvokeResponse(**{"return": encode(answer)})
+        answer: Any = {"return": encode({"id": request.tok, **args, **self.functions[request.tok](args)})}
+        return pb.InvokeResponse(**answer)
 
     def _read(self, kind: Kind, resource_id: str, props: Props) -> Props | None:
         try:
