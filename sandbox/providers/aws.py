@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -250,13 +250,14 @@ def delete_profile(name: str, props: Props) -> None:
 
 
 def put_parameter(props: Props, *, overwrite: bool = False) -> str:
-    ssm.put_parameter(**send(props, "name value type tier"), Overwrite=overwrite)
+    value = props["insecureValue"] if "insecureValue" in props else props["value"]
+    ssm.put_parameter(**send(props, "name type tier"), Value=value, Overwrite=overwrite)
     return props["name"]
 
 
-def get_parameter(name: str) -> Props:
-    found = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]
-    return take(found, "name value type version arn=ARN")
+def read_parameter(name: str, props: Props) -> Props:
+    found = take(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"], "name value type version arn=ARN")
+    return {**found, "insecureValue": found["value"]} if "insecureValue" in props else found
 
 
 def write_record(action: str, props: Props) -> str:
@@ -359,7 +360,7 @@ KINDS = {
     ),
     "aws:ssm/parameter:Parameter": Kind(
         put_parameter,
-        lambda i, _: get_parameter(i),
+        read_parameter,
         lambda i, _: ssm.delete_parameter(Name=i),
         lambda _id, _old, p: put_parameter(p, overwrite=True),
         replaces=("name",),
@@ -390,14 +391,33 @@ def get_cluster(args: Props) -> Props:
     }
 
 
-def get_subnets(args: Props) -> Props:
-    filters = [send(given, "name values") for given in args["filters"]]
-    return {"ids": [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=filters)["Subnets"]]}
-
-
 def get_subnet(args: Props) -> Props:
     found = {"Tags": [], **ec2.describe_subnets(SubnetIds=[args["id"]])["Subnets"][0]}
     return take(found, "id=SubnetId vpcId cidrBlock availabilityZone mapPublicIpOnLaunch")
+
+
+def get_route_table(args: Props) -> Props:
+    table = ec2.describe_route_tables(RouteTableIds=[args["routeTableId"]])["RouteTables"][0]
+    empty = {"DestinationCidrBlock": "", "GatewayId": "", "SubnetId": ""}
+    return {
+        "routes": [take(empty | route, "cidrBlock=DestinationCidrBlock gatewayId") for route in table["Routes"]],
+        "associations": [take(empty | made, "subnetId main") for made in table["Associations"]],
+    }
+
+
+def get_volume(args: Props) -> Props:
+    (found,) = ec2.describe_volumes(Filters=filters(args))["Volumes"]
+    return take({"SnapshotId": "", **found}, "volumeId availabilityZone snapshotId")
+
+
+def filters(args: Props) -> list[dict]:
+    vpc = [{"Name": "vpc-id", "Values": [args["vpcId"]]}] if "vpcId" in args else []
+    return [*vpc, *(send(given, "name values") for given in args.get("filters", []))]
+
+
+def ids(describe: str, there: str, key: str) -> Callable[[Props], Props]:
+    """A look-up of the ids of all that passes the filters."""
+    return lambda args: {"ids": [found[key] for found in getattr(ec2, describe)(Filters=filters(args))[there]]}
 
 
 def get_zone(args: Props) -> Props:
@@ -408,18 +428,22 @@ def get_zone(args: Props) -> Props:
     return {"zoneId": found[0], "arn": f"arn:aws:route53:::hostedzone/{found[0]}"}
 
 
-def look_up_parameter(args: Props) -> Props:
-    found = get_parameter(args["name"])
+def get_parameter(args: Props) -> Props:
+    found = read_parameter(args["name"], {})
     return {**found, "insecureValue": found["value"]} if found["type"] != "SecureString" else found
 
 
 FUNCTIONS = {
+    "aws:ebs/getEbsVolumes:getEbsVolumes": ids("describe_volumes", "Volumes", "VolumeId"),
+    "aws:ebs/getVolume:getVolume": get_volume,
+    "aws:ec2/getRouteTable:getRouteTable": get_route_table,
+    "aws:ec2/getRouteTables:getRouteTables": ids("describe_route_tables", "RouteTables", "RouteTableId"),
+    "aws:ec2/getSubnet:getSubnet": get_subnet,
+    "aws:ec2/getSubnets:getSubnets": ids("describe_subnets", "Subnets", "SubnetId"),
     "aws:eks/getCluster:getCluster": get_cluster,
     "aws:eks/getClusters:getClusters": lambda _: {"names": eks.list_clusters()["clusters"]},
-    "aws:ec2/getSubnets:getSubnets": get_subnets,
-    "aws:ec2/getSubnet:getSubnet": get_subnet,
-    "aws:ssm/getParameter:getParameter": look_up_parameter,
     "aws:route53/getZone:getZone": get_zone,
+    "aws:ssm/getParameter:getParameter": get_parameter,
 }
 
 

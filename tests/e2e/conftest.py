@@ -13,7 +13,6 @@ from kubernetes.config import new_client_from_config
 
 from sandbox import engine
 from sandbox.account import AWS_AUTH, Account, made_up
-from sandbox.binaries import cache_base
 from sandbox.control_plane import ControlPlane
 from tests.e2e.shell import Shell, copy_of_the_project
 
@@ -22,6 +21,7 @@ from tests.e2e.shell import Shell, copy_of_the_project
 def pulumi_cli(request: pytest.FixtureRequest) -> None:
     capture: Any = request.config.pluginmanager.getplugin("capturemanager")
     # The first build takes minutes: its progress is shown at once, not captured.
+    os.environ[engine.OFFLINE] = "true"
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         engine.install()
 
@@ -65,6 +65,6 @@ def shell(tmp_path: Path, account: Account, control_plane: ControlPlane, core: k
         "PULUMI_HOME": os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"),
         "PULUMI_SKIP_CONFIRMATIONS": "true",
         # The home is another, the programs that are built are not.
-        "XDG_CACHE_HOME": str(cache_base().parent),
+        "XDG_CACHE_HOME": str(engine.OURS.parent.parent),
     }
     return Shell(project, environment)

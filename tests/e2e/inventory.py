@@ -14,7 +14,9 @@ def instances(account: Account) -> list[dict]:
 def user_data(account: Account, instance_id: str) -> str:
     attribute = account.client("ec2").describe_instance_attribute(InstanceId=instance_id, Attribute="userData")
     data = base64.b64decode(attribute["UserData"]["Value"])
-    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+    text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+    assert text.startswith("#cloud-config"), text[:100]
+    return text
 
 
 def parameters(account: Account) -> dict[str, dict]:

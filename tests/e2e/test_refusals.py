@@ -37,8 +37,9 @@ def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(account: Ac
 
 def test_without_a_public_subnet_all_that_was_looked_at_is_named(account: Account, core: Any) -> None:
     ec2 = account.client("ec2")
-    for subnet in ec2.describe_subnets()["Subnets"]:
-        ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
+    for table in ec2.describe_route_tables()["RouteTables"]:
+        if any(route.get("GatewayId", "").startswith("igw-") for route in table["Routes"]):
+            ec2.delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
     said = refused(account, core)
     assert "demo-private-a 10.0.0.0/24" in said
     assert "demo-public-b 10.0.3.0/24" in said

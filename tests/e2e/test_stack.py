@@ -272,6 +272,9 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
     assert fnmatch.fnmatch(profile, pipeline_roles.INSTANCE_PROFILE)
     assert names("iam:", "PolicyArn") == set(scope.policies)
     assert {name.startswith("/teleport-eks/dev/") for name in names("ssm:Put", "Name")} == {True}
+    # What the volume is tagged with, its daily snapshots are too.
+    created, *_ = [p for action, p in calls if action == "ec2:CreateVolume"]
+    assert {"Key": pipeline_roles.SNAPSHOTS_OF, "Value": "dev"} in created["TagSpecifications"][0]["Tags"]
     tags = [tags["Tags"] for _, p in calls for tags in p.get("TagSpecifications", [])]
     assert len(tags) >= 4
     for tag in tags:
