@@ -41,14 +41,11 @@ def install() -> tuple[str, list[str]]:
     """
     online = _is_online()
     if not shutil.which("pulumi"):
-        command = automation.PulumiCommand.install().command if online else binaries("pulumi")["pulumi"]
-        _add_to_path(Path(command).parent)
+        _add_to_path((online and _installed()) or binaries("pulumi")["pulumi"].parent)
     ours = [name for name, plugin in PLUGINS.items() if not _is_there(plugin, online)]
     for name, plugin in PLUGINS.items():
         file = OURS / plugin
-        start = (
-            f"import sys; sys.path.insert(0, '{ROOT}'); from sandbox.providers import __main__ as p; p.main('{name}')"
-        )
+        start = f"import sys; sys.path.insert(0, '{ROOT}'); from sandbox.providers.__main__ import main; main('{name}')"
         text = f'#!/bin/sh\nexec "{sys.executable}" -c "{start}"\n'
         if name not in ours:
             file.unlink(missing_ok=True)
@@ -59,6 +56,15 @@ def install() -> tuple[str, list[str]]:
     _add_to_path(OURS)
     version = subprocess.run(["pulumi", "version"], capture_output=True, text=True, check=True).stdout.strip()
     return version, ours
+
+
+def _installed() -> Path | None:
+    """Where Pulumi's own installer has put the CLI; None if a proxy or a full disk was in its way."""
+    try:
+        return Path(automation.PulumiCommand.install().command).parent
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"sandbox: Pulumi's installer failed ({error})", file=sys.stderr)
+        return None
 
 
 def _is_there(plugin: str, online: bool) -> bool:

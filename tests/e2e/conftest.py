@@ -13,6 +13,7 @@ from kubernetes.config import new_client_from_config
 
 from sandbox import engine
 from sandbox.account import AWS_AUTH, Account, made_up
+from sandbox.binaries import ServersMissingError
 from sandbox.control_plane import ControlPlane
 from tests.e2e.shell import Shell, copy_of_the_project
 
@@ -23,7 +24,10 @@ def pulumi_cli(request: pytest.FixtureRequest) -> None:
     # The first build takes minutes: its progress is shown at once, not captured.
     os.environ[engine.OFFLINE] = "true"
     with capture.global_and_fixture_disabled() if capture else nullcontext():
-        engine.install()
+        try:
+            engine.install()
+        except ServersMissingError as error:
+            pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 from google.protobuf import json_format
@@ -108,14 +109,22 @@ def test_the_cli_is_the_one_on_path_else_installed_else_built(monkeypatch: pytes
     class Installed:
         command = str(tmp_path / "installed/pulumi")
 
+    def blocked() -> None:
+        raise URLError("blocked")
+
     monkeypatch.setattr(engine, "OURS", tmp_path / "ours")
-    monkeypatch.setattr(engine.automation.PulumiCommand, "install", Installed)
     monkeypatch.setattr(engine, "binaries", lambda name: {name: tmp_path / "built" / name})
-    for path, online in (("path", False), ("", True), ("", False)):
+    for path, online, installer in (
+        ("path", False, None),
+        ("", True, Installed),
+        ("", True, blocked),
+        ("", False, None),
+    ):
+        monkeypatch.setattr(engine.automation.PulumiCommand, "install", installer)
         monkeypatch.setenv("PATH", f"{tmp_path / path}:/nowhere" if path else "/nowhere")
         monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
         monkeypatch.setattr(engine, "_is_online", lambda online=online: online)
         said.append(engine.install())
     names = ["language", "aws", "command", "kubernetes"]
-    assert said == [("path", names), ("installed", ["language"]), ("built", names)]
+    assert said == [("path", names), ("installed", ["language"]), ("built", ["language"]), ("built", names)]
     assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == sorted(engine.PLUGINS.values())
