@@ -8,7 +8,7 @@ import sys
 from ci.stacks import all_stacks
 from fleet.new_stack import write_stack
 from fleet.run import pulumi, run, table, unfinished
-from sandbox.rehearsal import ROOT
+from sandbox.engine import ROOT
 
 LOGS = ROOT / ".fleet"
 RECORD = LOGS / "done.json"

@@ -1,7 +1,7 @@
 """``python -m sandbox up|preview [STACK]|down``: the dev stack on stand-ins, on this machine only.
 
-A preview takes any stack. What is made of its file is real, but the account is made up, with a cluster of the name that
-the file says in it.
+A preview takes any stack: its file is evaluated by the real engine, against a throwaway account that has a cluster of
+the name in that file.
 """
 
 import json
@@ -13,60 +13,50 @@ import time
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
+from pulumi import automation
 
-from components.settings import ConfigurationError
-from sandbox import cli, daemons, strict_account
+from sandbox import daemons, engine, strict_account
 from sandbox.account import AWS_AUTH, Account, fill, made_up
+from sandbox.binaries import ServersMissingError
 from sandbox.control_plane import ControlPlane
-from sandbox.rehearsal import NO_CLUSTER, ROOT, Rehearsal, stack_config, undo
+from sandbox.engine import ROOT
 from sandbox.tree import Node, tree
 
 STACK = "dev"
 DIRECTORY = ROOT / ".sandbox"
 STATE = DIRECTORY / "state.json"
-UNDO = DIRECTORY / "undo.json"
 ENVIRONMENT = DIRECTORY / "env"
 
 STAND_INS = """\
-real:      etcd, kube-apiserver and kube-controller-manager; every Kubernetes object; the edit of aws-auth{engine}
+real:      the engine, Pulumi {version}; etcd, kube-apiserver and kube-controller-manager; every Kubernetes object;
+           the edit of aws-auth
 not real:  AWS is moto, an emulator, made to refuse what AWS refuses: no instance boots, so there is no Teleport,
-           certificate or DNS name behind the outputs{mocks}"""
-MOCKS = ";\n           the engine is the SDK's test runtime with mocks, which keeps no state"
+           certificate or DNS name behind the outputs
+plugins:   {plugins}"""
 
 
 def up() -> None:
-    """Brings the stand-ins and the stack up. With the Pulumi CLI a second time changes nothing; else it starts anew."""
+    """Brings the stand-ins and the stack up. A second time it changes nothing."""
     began = time.monotonic()
-    missing = cli.missing()
-    if missing:
-        down(quiet=True)
     _say("starting the AWS account (moto) and the cluster (etcd, kube-apiserver, kube-controller-manager)")
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     plane = ControlPlane.start(DIRECTORY / "cluster")
     shutil.copy(plane.kubeconfig, DIRECTORY / "kubeconfig")
+    version, ours = engine.install()
     account = _account(plane)
     _write_environment(account)
-    if missing:
-        plugins = " (`pulumi install` gets the plugins)" if "pulumi" not in missing else ""
-        _say(f"rehearsing the stack {STACK}, for there is no {', '.join(missing)}{plugins}")
-        rehearsal = Rehearsal(account, stack_config(STACK), STACK)
-        try:
-            rehearsal.run()
-        finally:
-            UNDO.write_text(json.dumps(rehearsal.undo))
-        _show(rehearsal.nodes(), rehearsal.outputs)
-        print("\n" + STAND_INS.format(engine="", mocks=MOCKS))
-    else:
-        engine = cli.engine(DIRECTORY, account.environment())
-        _say(f"bringing up the stack {STACK} with {engine.version}")
-        nodes, outputs, changes = engine.up(STACK, print)
-        _show(nodes, outputs)
-        changed = {kind: count for kind, count in changes.items() if kind != "same"}
-        print(f"\nChanges: {changed or 'none; the stack is as it should be'}")
-        print("\n" + STAND_INS.format(engine=f"; the engine, {engine.version}", mocks=""))
+    _say(f"bringing up the stack {STACK} with Pulumi {version}")
+    stack = engine.select(STACK, DIRECTORY, account)
+    result = stack.up(on_output=_progress, suppress_outputs=True, suppress_progress=True, color="never")
+    _show(engine.nodes(stack), {name: output.value for name, output in result.outputs.items()})
+    changed = {str(kind): n for kind, n in (result.summary.resource_changes or {}).items() if kind != "same"}
+    print(f"\nChanges: {changed or 'none; the stack is as it should be'}")
+    plugins = f"the sandbox's own, for what this program uses: {', '.join(ours)}" if ours else "the real ones"
+    print("\n" + STAND_INS.format(version=version, plugins=plugins))
     print(f"\nUp in {time.monotonic() - began:.0f} s. Look around with\n")
     print("  . .sandbox/env    # this shell's aws, kubectl and pulumi are the sandbox's")
     print("  aws ec2 describe-instances")
@@ -75,31 +65,31 @@ def up() -> None:
 
 
 def preview(stack: str = STACK) -> None:
-    """Shows what ``stack`` would create in an account that is made up for the moment; starts no server but moto."""
+    """Shows what ``stack`` would create in a throwaway account; starts no server but moto."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # There is no cluster here, and so no aws-auth to look at.
-    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("aws-auth could not be looked at"))
-    config = stack_config(stack) | NO_CLUSTER
-    with made_up([config["teleport-eks:clusterName"] or "demo"]) as account:
-        rehearsal = Rehearsal(account, config, stack, preview=True, progress=len)
-        rehearsal.run()
-    _show(rehearsal.nodes(), rehearsal.outputs)
-    count = sum(resource.is_custom for resource in rehearsal.resources)
-    print(f"\n{count} resources to create. {'`make up` creates them on stand-ins.' if stack == STACK else ''}".rstrip())
+    config = engine.configuration(stack) | engine.NO_CLUSTER
+    engine.install()
+    with made_up([config.get("teleport-eks:clusterName") or "demo"]) as account:
+        found = engine.preview(stack, account, config)
+    for message in found.messages:
+        print(message, file=sys.stderr)
+    _show(found.nodes(), found.outputs)
+    created = "`make up` creates them on stand-ins." if stack == STACK else ""
+    print(f"\n{found.changes['create']} resources to create. {created}".rstrip())
 
 
-def down(*, quiet: bool = False) -> None:
-    """Does to the cluster what a destroy would do, checks that aws-auth is what it was, and stops the stand-ins."""
+def down() -> None:
+    """Destroys the stack, checks that aws-auth is what it was, and stops the stand-ins."""
     plane = ControlPlane(DIRECTORY / "cluster")
     try:
         if plane.is_healthy():
             if (DIRECTORY / "pulumi").exists():
-                cli.engine(DIRECTORY, _account(plane).environment()).destroy(STACK, print)
-            elif UNDO.exists():
-                undo(json.loads(UNDO.read_text()), stack_config(STACK))
+                engine.install()
+                engine.select(STACK, DIRECTORY, _account(plane)).destroy(
+                    on_output=_progress, suppress_progress=True, color="never"
+                )
             same = _config_maps(plane).read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
-            if not quiet or not same:
-                _say("aws-auth is byte for byte what it was" if same else "aws-auth IS NOT WHAT IT WAS")
+            _say("aws-auth is byte for byte what it was" if same else "aws-auth IS NOT WHAT IT WAS")
             if not same:
                 sys.exit(1)
     finally:
@@ -108,8 +98,7 @@ def down(*, quiet: bool = False) -> None:
             moto = json.loads(STATE.read_text())
             daemons.end(moto["pid"], moto["command"])
     shutil.rmtree(DIRECTORY, ignore_errors=True)
-    if not quiet:
-        _say("stopped; nothing is left")
+    _say("stopped; nothing is left")
 
 
 def _account(plane: ControlPlane) -> Account:
@@ -135,9 +124,10 @@ def _write_environment(account: Account) -> None:
     """What a shell sources to have its tools work on the sandbox."""
     environment = {
         **account.environment(),
-        **cli.environment(DIRECTORY),
+        **engine.environment(DIRECTORY),
         "KUBECONFIG": str(DIRECTORY / "kubeconfig"),
-        "PATH": f"{ROOT / '.venv/bin'}:$PATH",  # the AWS CLI
+        # Our plugins, Pulumi, the AWS CLI.
+        "PATH": f"{engine.OURS}:{Path(shutil.which('pulumi') or '').parent}:{ROOT / '.venv/bin'}:$PATH",
     }
     ENVIRONMENT.write_text("".join(f'export {name}="{value}"\n' for name, value in environment.items()))
 
@@ -167,6 +157,11 @@ def _show(nodes: Iterable[Node], outputs: dict) -> None:
         print("\nNext steps:\n  " + outputs["nextSteps"].replace("\n", "\n  "))
 
 
+def _progress(line: str) -> None:
+    if "using pulumi-" not in line:  # said once, at the end
+        print(line, flush=True)
+
+
 def _say(line: str) -> None:
     print(f"sandbox: {line}", flush=True)
 
@@ -174,7 +169,9 @@ def _say(line: str) -> None:
 if __name__ == "__main__":
     try:
         {"up": up, "preview": preview, "down": down}[sys.argv[1]](*sys.argv[2:])
-    except ConfigurationError as error:
-        sys.exit(f"\n{error}")
+    except automation.CommandError:
+        sys.exit(1)  # it has said why
+    except ServersMissingError as error:
+        sys.exit(f"sandbox: {error}")
     except FileNotFoundError as error:
         sys.exit(f"there is no {error.filename}")

@@ -1,4 +1,4 @@
-"""The sandbox's servers: found where they already are, else built from the versions pinned in ``servers/go.mod``.
+"""The sandbox's programs: found where they already are, else built from the versions pinned in ``servers/``.
 
 ``python -m sandbox.binaries [NAME...]`` builds in advance and prints where they are.
 """
@@ -25,6 +25,7 @@ PACKAGES = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "pebble": "github.com/letsencrypt/pebble/v2/cmd/pebble",
     "pebble-challtestsrv": "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv",
+    "pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
 }
 SAY_SO_EVERY = 15  # seconds
 
@@ -38,11 +39,16 @@ def kubernetes_version() -> str:
     return _pinned(r"k8s\.io/kubernetes (v\S+)")
 
 
-def cache_directory() -> Path:
-    """Where this checkout's servers are built to: another pin, another processor, another folder."""
-    text = b"".join((SOURCES / name).read_bytes() for name in ("go.mod", "go.sum"))
-    key = text + f"{platform.system()} {platform.machine()} {_linker_flags()}".encode()
-    return cached("servers", key)
+def cache_directory(name: str = "") -> Path:
+    """Where a program is built to: another pin, another processor, another folder."""
+    text = b"".join((_module(name) / file).read_bytes() for file in ("go.mod", "go.sum"))
+    key = text + f"{platform.system()} {platform.machine()} {_linker_flags(name)}".encode()
+    return cached(_module(name).name, key)
+
+
+def _module(name: str) -> Path:
+    """The Go module that pins a program. Pulumi's would move the versions of what Kubernetes is built with."""
+    return SOURCES / "pulumi" if name == "pulumi" else SOURCES
 
 
 def cached(what: str, key: bytes) -> Path:
@@ -62,16 +68,17 @@ def binaries(*names: str) -> dict[str, Path]:
 
 def _found(name: str) -> Path | None:
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
-    for folders in (assets, str(cache_directory()), os.environ.get("PATH", "")):
+    for folders in (assets, str(cache_directory(name)), os.environ.get("PATH", "")):
         if folders and (path := shutil.which(name, path=folders)):
             return Path(path).absolute()
     return None
 
 
 def _build_all(names: list[str]) -> None:
-    cache = cache_directory()
-    cache.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(cache / ".lock")
+    folders = {name: cache_directory(name) for name in names}
+    for folder in (cache_directory(), *folders.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cache_directory() / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -81,7 +88,7 @@ def _build_all(names: list[str]) -> None:
         names = [name for name in names if not _found(name)]  # the other process may have built them
         go = _go() if names else ""
         for number, name in enumerate(names, 1):
-            _build(go, name, cache / name, f"{name} ({number} of {len(names)})")
+            _build(go, name, folders[name] / name, f"{name} ({number} of {len(names)})")
     finally:
         lock.release()
 
@@ -89,12 +96,14 @@ def _build_all(names: list[str]) -> None:
 def _build(go: str, name: str, target: Path, title: str) -> None:
     _say(f"building {title}, for minutes the first time")
     unfinished = target.with_name(f".{name}-unfinished")
-    command = [go, "build", "-trimpath", "-buildvcs=false", f"-ldflags={_linker_flags()}", "-o", unfinished]
+    command = [go, "build", "-trimpath", "-buildvcs=false", f"-ldflags={_linker_flags(name)}", "-o", unfinished]
     # Without cgo no C compiler is needed. A go.work or flags of the user's own must not change the result.
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
     began, told = time.monotonic(), 0
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([*command, PACKAGES[name]], cwd=SOURCES, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*command, PACKAGES[name]], cwd=_module(name), env=environment, stdout=log, stderr=log
+        )
         while process.poll() is None:
             time.sleep(0.2)
             seconds = int(time.monotonic() - began)
@@ -114,8 +123,11 @@ def _build(go: str, name: str, target: Path, title: str) -> None:
     _say(f"built {title} in {time.monotonic() - began:.0f} s")
 
 
-def _linker_flags() -> str:
+def _linker_flags(name: str) -> str:
     """Links the version in, as an official build does: clients parse it, and decide by it what to ask for."""
+    if name == "pulumi":
+        version = _pinned(r"github\.com/pulumi/pulumi/pkg/v3 (v\S+)", name)
+        return f"-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version={version}"
     version = kubernetes_version()
     major, minor, _ = version.removeprefix("v").split(".", 2)
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitCommit": "", "gitTreeState": "archive"}
@@ -156,10 +168,10 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
-def _pinned(pattern: str) -> str:
-    found = re.search(pattern, (SOURCES / "go.mod").read_text(), re.MULTILINE)
+def _pinned(pattern: str, name: str = "") -> str:
+    found = re.search(pattern, (_module(name) / "go.mod").read_text(), re.MULTILINE)
     if not found:
-        raise ServersMissingError(f"{SOURCES / 'go.mod'} has no line like {pattern}")
+        raise ServersMissingError(f"{_module(name) / 'go.mod'} has no line like {pattern}")
     return found.group(1)
 
 

@@ -4,9 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pulumi
-from pulumi.runtime import mocks
+from pulumi.runtime import mocks, rpc
 
-from sandbox.rehearsal import plain
+
+def plain(value: Any) -> Any:
+    """A property as a provider gets it: without the marks of secrets."""
+    if rpc.is_rpc_secret(value):
+        return plain(value["value"])
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 class Recorder(mocks.Mocks):

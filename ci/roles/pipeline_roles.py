@@ -2,8 +2,8 @@
 
 The lists are what the program calls: of a bring-up, a refresh, a change, a replacement and a destroy under the Pulumi
 engine, each call to the emulated account was written down. Below ``# not emulated`` is what the AWS provider calls
-beside that, by its source: waiting, tags, and what the emulator does not have. A test holds the lists against what a
-rehearsal calls, so that a new kind of resource is noticed.
+beside that, by its source: waiting, tags, and what the emulator does not have. A test compares the lists with the
+calls of an update, a change and a destroy, so that a new kind of resource is noticed.
 """
 
 import json

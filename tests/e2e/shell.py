@@ -7,15 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from sandbox import cli
-from sandbox.rehearsal import ROOT
-
-MISSING = cli.missing()
-needs_the_cli = pytest.mark.skipif(
-    bool(MISSING), reason=f"NOT RUN under the real Pulumi engine: no {', '.join(MISSING)} on PATH"
-)
+from sandbox.engine import ROOT
 
 
 def copy_of_the_project(directory: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Several stacks at once, under the real engine; tests/unit/test_fleet.py has what does not need one."""
+"""Several stacks at once; tests/unit/test_fleet.py has what needs no engine."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from sandbox.account import AWS_AUTH
-from tests.e2e.shell import Shell, needs_the_cli
+from tests.e2e.shell import Shell
 
 
 def write_stack(shell: Shell, name: str, **changes: str) -> None:
@@ -23,7 +23,6 @@ def row(said: str, stack: str) -> str:
     return summary
 
 
-@needs_the_cli
 def test_one_stack_that_fails_stops_no_other_and_only_it_is_run_again(shell: Shell, core: Any) -> None:
     write_stack(shell, "blue")
     write_stack(shell, "green")

@@ -6,36 +6,38 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from sandbox import engine
 from sandbox.account import Account, made_up
-from sandbox.rehearsal import ROOT, Rehearsal
+from sandbox.engine import ROOT
 
-PROGRAM = ROOT / "examples/two-clusters/__main__.py"
+SECRET = {"secure": "of another key"}
 
 
+@pytest.mark.usefixtures("pulumi_cli")
 def test_the_examples_two_proxies_keep_out_of_each_others_way() -> None:
-    secrets = {"teleport-eks:productionClientSecret": "hush", "teleport-eks:stagingClientSecret": "hush"}
-    ids = {"teleport-eks:productionClientId": "Iv1.1", "teleport-eks:stagingClientId": "Iv1.2"}
+    config = {f"two-clusters:{cluster}ClientId": "Iv1.1" for cluster in ("production", "staging")}
+    config |= {f"two-clusters:{cluster}ClientSecret": SECRET for cluster in ("production", "staging")}
     with made_up(["production", "staging"]) as account:
-        keys = [*secrets]
-        rehearsal = Rehearsal(account, ids | secrets, secret_keys=keys, preview=True, program=PROGRAM, progress=len)
-        rehearsal.run()
+        previewed = engine.preview("all", account, config, ROOT / "examples/two-clusters")
 
-    urns = [resource.urn for resource in rehearsal.resources]
-    assert sorted(urns) == sorted(set(urns))
-    proxies = [r.name for r in rehearsal.resources if r.type == "teleport-eks:index:TeleportProxy"]
-    assert proxies == ["production", "staging"]
-    roles = [r.inputs["roleRef"]["name"] for r in rehearsal.resources if r.name.endswith("-cluster-access-acme-shop")]
-    assert roles == ["view", "edit"]
-    paths = {r.inputs["name"].split("/")[2] for r in rehearsal.resources if r.type == "aws:ssm/parameter:Parameter"}
+    resources = {(r.type, r.urn.rpartition("::")[2]): r.inputs for r in previewed.resources}
+    assert len(resources) == len(previewed.resources)
+    proxies = [name for kind, name in resources if kind == "teleport-eks:index:TeleportProxy"]
+    assert sorted(proxies) == ["production", "staging"]
+    bound = {name: i["roleRef"]["name"] for (_, name), i in resources.items() if name.endswith("-access-acme-shop")}
+    assert bound == {"production-cluster-access-acme-shop": "view", "staging-cluster-access-acme-shop": "edit"}
+    paths = {i["name"].split("/")[2] for (kind, _), i in resources.items() if kind == "aws:ssm/parameter:Parameter"}
     assert paths == {"two-clusters-production", "two-clusters-staging"}
 
 
 def test_the_documents_example_runs(account: Account, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.DOTALL)
     (tmp_path / "__main__.py").write_text(program)
-    rehearsal = Rehearsal(account, {}, preview=True, program=tmp_path / "__main__.py", progress=len)
-    rehearsal.run()
-    assert [r.name for r in rehearsal.resources if r.type == "teleport-eks:index:TeleportProxy"] == ["staging"]
+    (tmp_path / "Pulumi.yaml").write_text("name: documented\nruntime: python\n")
+    nodes = engine.preview("test", account, {}, tmp_path).nodes()
+    assert [node.name for node in nodes if node.type == "teleport-eks:index:TeleportProxy"] == ["staging"]
 
 
 def test_what_another_program_installs_is_complete(tmp_path: Path) -> None:

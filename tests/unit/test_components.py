@@ -21,9 +21,8 @@ from components.settings import Settings, Team, parse
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.subnets import Subnet
 from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
-from sandbox.rehearsal import plain
 from sandbox.strict_account import EC2_TEXT
-from tests.recorder import record
+from tests.recorder import plain, record
 
 ROOT = Path(__file__).parents[2]
 ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/demo"

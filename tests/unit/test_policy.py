@@ -18,8 +18,7 @@ from components.cluster import Site
 from components.cluster_access import Names
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from policy.checks import HOSTS, RULES, STATE, UNKNOWN, Resource, secrets_in
-from sandbox.rehearsal import plain
-from tests.recorder import record
+from tests.recorder import plain, record
 from tests.unit.test_components import CLUSTER, PLATFORM, PUBLIC, settings
 
 ROOT = Path(__file__).parents[2]

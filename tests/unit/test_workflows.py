@@ -27,8 +27,6 @@ from ci.redact import redact
 from ci.roles import pipeline_roles
 from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
 from ci.stacks import all_stacks, touched
-from sandbox.account import Account, made_up
-from sandbox.rehearsal import NO_CLUSTER, Rehearsal, stack_config
 from tests.recorder import record
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +52,7 @@ STACKS = ["europe", "us.east"]
         (["a-new-folder/file"], STACKS),
         (["Pulumi.dev.yaml"], []),
         (["Pulumi.gone.yaml"], []),
-        (["docs/security.md", "tests/unit/test_host.py", "sandbox/cli.py", ".github/workflows/up.yaml"], []),
+        (["docs/security.md", "tests/unit/test_host.py", "sandbox/engine.py", ".github/workflows/up.yaml"], []),
         (["ci/roles/Pulumi.europe.yaml"], []),
         ([], []),
     ],
@@ -416,88 +414,8 @@ SCOPE = Scope(
 )
 
 
-class WithoutCluster(Rehearsal):
-    """Does in AWS all that the program does, and nothing in the cluster."""
-
-    def _apply(self, manifest: dict) -> tuple[str, dict]:
-        return manifest["metadata"]["name"], manifest
-
-    def _run(self, inputs: dict) -> str:  # noqa: ARG002
-        return ""
-
-
-Call = tuple[str, dict]
-
-
-@pytest.fixture(scope="module")
-def calls() -> dict[str, list[Call]]:
-    """What the program asks of AWS, in a preview and when it is brought up with all that it can have: the IAM action
-    of each call, and its parameters."""
-    made: dict[str, list[Call]] = {}
-    with made_up() as account:
-        for name in ("preview", "up"):
-            made[name] = called = []
-
-            class Recorded(Account):
-                def client(self, service: str) -> Any:
-                    client = Account.client(self, service)
-                    client.meta.events.register("provide-client-params", self.write_down)
-                    return client
-
-                def write_down(self, params: dict, model: Any, called: list[Call] = called, **_: Any) -> None:
-                    called.append((f"{model.service_model.signing_name}:{model.name}", params))
-
-            config = stack_config("dev") | NO_CLUSTER
-            config |= {
-                "teleport-eks:hostedZone": "example.com",
-                "teleport-eks:domainName": "teleport.example.com",
-                "teleport-eks:adminCidrs": '["203.0.113.7/32"]',
-                "teleport-eks:githubClientId": "Iv1.abc",
-                "teleport-eks:snapshotDays": "7",
-                "teleport-eks:githubClientSecret": "not-a-real-one",
-            }
-            recorded, keys = Recorded(account.endpoint), ["teleport-eks:githubClientSecret"]
-            WithoutCluster(recorded, config, secret_keys=keys, preview=name == "preview", progress=len).run()
-    return made
-
-
-# Where IAM's action has another name than the call.
-NAMED_OTHERWISE = {"route53:ListHostedZonesByName": "route53:ListHostedZones"}
-
-
 def actions(statements: list[dict]) -> set[str]:
     return {action for statement in statements for action in statement["Action"]}
-
-
-def asked(calls: list[Call]) -> set[str]:
-    return {NAMED_OTHERWISE.get(action, action) for action, _ in calls}
-
-
-def test_the_preview_role_can_do_each_lookup_and_the_up_role_all(calls: dict[str, list[Call]]) -> None:
-    assert {"eks:DescribeCluster", "ec2:DescribeSubnets", "ssm:GetParameter"} <= asked(calls["preview"])
-    assert asked(calls["preview"]) <= actions(reading(SCOPE))
-    assert {"ec2:RunInstances", "iam:PutRolePolicy", "ssm:PutParameter"} <= asked(calls["up"])
-    assert asked(calls["up"]) <= actions(reading(SCOPE)) | actions(writing(SCOPE))
-
-
-def test_what_is_limited_by_name_has_that_name(calls: dict[str, list[Call]]) -> None:
-    def names(service: str, parameter: str) -> set[str]:
-        return {p[parameter] for action, p in calls["up"] if action.startswith(service) and parameter in p}
-
-    roles = names("iam:", "RoleName")
-    assert {fnmatch.fnmatch(f"{r}-1234567", pipeline_roles.HOST_ROLE) for r in roles} == {True, False}
-    for role in roles:
-        patterns = (pipeline_roles.HOST_ROLE, pipeline_roles.SNAPSHOT_ROLE)
-        assert any(fnmatch.fnmatch(f"{role}-1234567", pattern) for pattern in patterns), role
-    for profile in names("iam:", "InstanceProfileName"):
-        assert fnmatch.fnmatch(f"{profile}-1234567", pipeline_roles.INSTANCE_PROFILE), profile
-    assert names("iam:", "PolicyArn") == set(SCOPE.policies)
-    for parameter in names("ssm:Put", "Name"):
-        assert parameter.startswith("/teleport-eks/dev/")
-    tags = [spec["Tags"] for _, p in calls["up"] for spec in p.get("TagSpecifications", [])]
-    assert len(tags) >= 4
-    for tag in tags:
-        assert fnmatch.fnmatch({t["Key"]: t["Value"] for t in tag}["Name"], pipeline_roles.NAMED)
 
 
 READS = re.compile(r"\w+:(Describe|Get|List|Decrypt)\w*")
@@ -525,14 +443,11 @@ def test_a_role_is_passed_only_to_the_service_that_it_is_for() -> None:
     ]
 
 
-def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others(calls: dict[str, list[Call]]) -> None:
+def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others() -> None:
     snapshot = "arn:aws:ec2:eu-west-1::snapshot/snap-0123456789abcdef0"
     allowed = [s for s in writing(SCOPE) if "ec2:CreateVolume" in s["Action"]]
     (restore,) = [s for s in allowed if isinstance(s["Resource"], str) and fnmatch.fnmatch(snapshot, s["Resource"])]
     assert restore["Condition"] == {"StringEquals": {f"aws:ResourceTag/{pipeline_roles.SNAPSHOTS_OF}": "production"}}
-    # What the volume is tagged with, its daily snapshots are too.
-    created, *_ = [p for action, p in calls["up"] if action == "ec2:CreateVolume"]
-    assert {"Key": pipeline_roles.SNAPSHOTS_OF, "Value": "dev"} in created["TagSpecifications"][0]["Tags"]
 
 
 def test_without_zone_bucket_and_key_there_is_nothing_about_them() -> None:
