@@ -10,7 +10,7 @@ AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E
 # The libraries are large: compiled once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-tools docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-e2e bench clean
+.PHONY: test-tools docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -37,6 +37,7 @@ down: setup ## take the dev stack and the stand-ins away
 test: lint test-tools ## everything that has to pass
 	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2
 	@$(MAKE) --no-print-directory test-boot
+	@$(if $(TELEPORT),$(MAKE) --no-print-directory test-teleport,echo "test-teleport: NOT RUN, it needs a release of Teleport: make test TELEPORT=folder")
 
 test-tools:
 	@if [ "$$(id -u)" = 0 -o -n "$(AS_ROOT)" ] && command -v apt-get >/dev/null && ! dpkg -s $(DEBIAN) >/dev/null 2>&1; then \
@@ -61,6 +62,9 @@ test-unit test-cluster test-e2e: test-%: setup test-tools ## one part of the tes
 
 test-boot: setup test-tools ## the host's files, booted on this machine with every fault; as root
 	@$(AS_ROOT) $(RUN) -m pytest tests/boot -n 2
+
+test-teleport: setup test-tools ## the same with the real Teleport, TELEPORT=folder of an unpacked release; as root
+	@$(AS_ROOT) $(RUN) -m pytest tests/teleport
 
 stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMAIL=you@example.com
 	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)" --email "$(EMAIL)"

@@ -20,6 +20,7 @@ SOURCES = Path(__file__).parent / "servers"
 PACKAGES = {
     "actionlint": "github.com/rhysd/actionlint/cmd/actionlint",
     "etcd": "go.etcd.io/etcd/server/v3",
+    "exec-kubelet": ".",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
@@ -41,14 +42,15 @@ def kubernetes_version() -> str:
 
 def cache_directory(name: str = "") -> Path:
     """Where a program is built to: another pin, another processor, another folder."""
-    text = b"".join((_module(name) / file).read_bytes() for file in ("go.mod", "go.sum"))
+    text = b"".join(file.read_bytes() for file in sorted(_module(name).iterdir()) if file.is_file())
     key = text + f"{platform.system()} {platform.machine()} {_linker_flags(name)}".encode()
     return cached(_module(name).name, key)
 
 
 def _module(name: str) -> Path:
-    """The Go module that pins a program. Pulumi's would move the versions of what Kubernetes is built with."""
-    return SOURCES / "pulumi" if name == "pulumi" else SOURCES
+    """The Go module that pins a program. Pulumi's would move the versions of what Kubernetes is built with; the small
+    kubelet is our own."""
+    return SOURCES / name if name in ("pulumi", "exec-kubelet") else SOURCES
 
 
 def cached(what: str, key: bytes) -> Path:

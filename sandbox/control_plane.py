@@ -43,8 +43,10 @@ class ControlPlane:
     directory: Path
 
     @classmethod
-    def start(cls, directory: Path) -> Self:
+    def start(cls, directory: Path, more: Sequence[str] = ()) -> Self:
         """Brings up the control plane of that directory, or returns the one that runs there already.
+
+        ``more`` are further flags of the API server.
 
         Started again in the same directory it has the objects, the certificates and, if
         they are still free, the ports of before: kubeconfigs stay valid.
@@ -55,7 +57,7 @@ class ControlPlane:
             if not plane.is_healthy():
                 plane._stop()
                 try:
-                    plane._start(binaries(*SERVERS))
+                    plane._start(binaries(*SERVERS), more)
                 except BaseException:
                     plane._stop()
                     raise
@@ -116,7 +118,7 @@ class ControlPlane:
     def _locked(self) -> FileLock:
         return FileLock(self.directory / "lock")
 
-    def _start(self, programs: dict[str, Path]) -> None:
+    def _start(self, programs: dict[str, Path], more: Sequence[str]) -> None:
         if not (self._pki / "service-accounts.key").exists():  # the last to be written
             self._pki.mkdir(exist_ok=True, mode=0o700)
             certificates.issue(self._pki, "ca", "sandbox")
@@ -131,7 +133,7 @@ class ControlPlane:
         self._write_kubeconfig(controllers, "controllers", "system:kube-controller-manager", ["system:masters"])
 
         for name, flags in _flags(self.directory, ports).items():
-            self._launch(name, [str(programs[name]), *flags])
+            self._launch(name, [str(programs[name]), *flags, *(more if name == "kube-apiserver" else ())])
             self._wait(name)
 
     def _stop(self) -> None:

@@ -111,7 +111,7 @@ class Fault:
     lifted: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.BaseHTTPRequestHandler):
     """Answers by `answer`, unless a fault is set for the request."""
 
     protocol_version = "HTTP/1.1"
@@ -157,7 +157,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class _Metadata(_Handler):
+class _Metadata(Handler):
     name = "imds"
 
     def answer(self, _body: bytes) -> None:
@@ -172,7 +172,7 @@ class _Metadata(_Handler):
         return self.send(404, b"")
 
 
-class _Downloads(_Handler):
+class _Downloads(Handler):
     name = "cdn"
 
     def describe(self) -> str:
@@ -200,7 +200,7 @@ class _Downloads(_Handler):
         return None
 
 
-class _Forward(_Handler):
+class _Forward(Handler):
     """To the real server, with the Host header that it makes its addresses of."""
 
     port = 0
@@ -214,10 +214,13 @@ class _Forward(_Handler):
             upstream.connect()
         upstream.request(self.command, self.path, body, dict(self.headers.items()))
         response = upstream.getresponse()
-        content = response.read()
+        content = self.changed(response.read())
         drop = {"content-length", "transfer-encoding", "connection"}
         self.send(response.status, content, {k: v for k, v in response.getheaders() if k.lower() not in drop})
         upstream.close()
+
+    def changed(self, content: bytes) -> bytes:
+        return content
 
 
 class _Aws(_Forward):
@@ -242,6 +245,12 @@ class _Aws(_Forward):
                 self.world.dns("set-txt", host=host, value=html.unescape(value[1]).strip('"'))
         super().answer(body)
 
+    def changed(self, content: bytes) -> bytes:
+        """A cluster is described by moto, and where it has an API server, by that."""
+        if not self.world.cluster or not self.path.startswith("/clusters/"):
+            return content
+        return json.dumps({"cluster": json.loads(content)["cluster"] | self.world.cluster}).encode()
+
 
 class _Acme(_Forward):
     name, port, tls = "acme", PEBBLE, True
@@ -263,6 +272,8 @@ class World:
         self.requests: list[str] = []
         self.public_ip = ""
         self.downloads: dict[str, bytes] = {}
+        self.cluster: dict[str, Any] = {}  # of EKS's description what moto does not know
+        self.folders: list[Path] = []  # that the hosts see, whatever file system they are on
         self._faults: list[Fault] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         # Mounts of the hosts are made below this one's, and so end with it.
@@ -284,8 +295,8 @@ class World:
         self._own_net, self._net = (os.open(f"/proc/{p}/ns/net", os.O_RDONLY) for p in ("self", self._holder.pid))
         self._make_certificates()
         self._start_servers()
-        self._publish(VERSION)
-        self._publish(NEWER)
+        self._publish_stand_ins(VERSION)
+        self._publish_stand_ins(NEWER)
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -347,9 +358,9 @@ class World:
             process.wait()
 
     def _make_certificates(self) -> None:
-        """For the ACME server's own https; certbot trusts it through REQUESTS_CA_BUNDLE."""
+        """For our own https, which the hosts trust: the ACME server and, in tests/teleport, GitHub."""
         options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        options += ["-subj", "/CN=rig", "-addext", "subjectAltName=IP:127.0.0.1"]
+        options += ["-subj", "/CN=rig", "-addext", "subjectAltName=IP:127.0.0.1,DNS:github.com,DNS:api.github.com"]
         subprocess.run(
             ["openssl", "req", "-x509", *options, "-keyout", "key.pem", "-out", "cert.pem"],
             cwd=self.scratch,
@@ -373,13 +384,13 @@ class World:
         }
         (self.scratch / "pebble.json").write_text(json.dumps({"pebble": pebble}))
         fast = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
-        self._spawn(*strict_account.command(MOTO))
-        self._spawn(
+        self.spawn(*strict_account.command(MOTO))
+        self.spawn(
             programs["pebble-challtestsrv"], "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1",
             "-dnsserver", f"127.0.0.1:{DNS}", "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
             "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
         )  # fmt: skip
-        self._spawn(
+        self.spawn(
             programs["pebble"],
             "-config",
             self.scratch / "pebble.json",
@@ -388,14 +399,7 @@ class World:
             environment=fast,
         )
         for handler, port in ((_Metadata, IMDS), (_Downloads, CDN), (_Aws, AWS), (_Acme, ACME)):
-            bound: Any = type(handler.__name__, (handler,), {"world": self})
-            with self.inside():
-                server = _Server(("127.0.0.1", port), bound)
-            if port == ACME:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(self.scratch / "cert.pem", self.scratch / "key.pem")
-                server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            self.serve(handler, port, tls=port == ACME)
         for port in (MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS_MANAGEMENT):
             wait_for(lambda port=port: self._answers(port), f"nothing listens on {port}")
         with self.inside():
@@ -408,7 +412,18 @@ class World:
             )
         (self.scratch / "trusted.pem").write_bytes(root + (self.scratch / "cert.pem").read_bytes())
 
-    def _spawn(self, program: str | Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+    def serve(self, handler: type[Handler], port: int, *, tls: bool = False) -> None:
+        """A server in this world's network, in a thread of this process."""
+        bound: Any = type(handler.__name__, (handler,), {"world": self})
+        with self.inside():
+            server = _Server(("127.0.0.1", port), bound)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.scratch / "cert.pem", self.scratch / "key.pem")
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def spawn(self, program: str | Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
         log = (self.scratch / f"{Path(program).name}.log").open("ab")
         self._processes.append(
             subprocess.Popen(
@@ -426,18 +441,12 @@ class World:
             return True
         return False
 
-    def _publish(self, version: str) -> None:
-        """A release as on Teleport's own server, with the stand-ins in it."""
+    def _publish_stand_ins(self, version: str) -> None:
         script = f"#!{sys.executable}\n" + (STANDINS / "teleport.py").read_text()
         script = script.replace("@@VERSION@@", version).replace("@@CHECKOUT@@", str(CHECKOUT))
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            # tsh only fills the archive, so that a half of it is something.
-            for name, data in (("teleport", script.encode()), ("tctl", script.encode()), ("tsh", os.urandom(200_000))):
-                member = tarfile.TarInfo(f"teleport/{name}")
-                member.size, member.mode = len(data), 0o755
-                archive.addfile(member, io.BytesIO(data))
-        self.publish(version, gzip.compress(packed.getvalue(), 1))
+        # tsh only fills the archive, so that a half of it is something.
+        programs = {"teleport": script.encode(), "tctl": script.encode(), "tsh": os.urandom(200_000)}
+        self.publish(version, release(programs))
 
     def publish(self, version: str, content: bytes, digest: str | None = None) -> str:
         """Puts a file where the hosts download; returns its digest."""
@@ -446,6 +455,17 @@ class World:
         self.downloads[path] = content
         self.downloads[f"{path}.sha256"] = f"{digest}  {path[1:]}\n".encode()
         return digest
+
+
+def release(programs: dict[str, bytes]) -> bytes:
+    """An archive as on Teleport's own server, with these programs in it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=0) as archive:
+        for name, data in programs.items():
+            member = tarfile.TarInfo(f"teleport/{name}")
+            member.size, member.mode = len(data), 0o755
+            archive.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
 
 
 class Volume:
@@ -509,6 +529,7 @@ class Host:
                 CHECKOUT,
                 sys.prefix,
                 sys.base_prefix,
+                *self.world.folders,
             ),
             stdout=subprocess.PIPE,
             text=True,

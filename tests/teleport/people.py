@@ -1,0 +1,132 @@
+"""People at a laptop of their own: tsh, kubectl and a browser."""
+
+import html
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from pathlib import Path
+
+from tests.boot.rig import Host
+
+WITHIN = 60  # seconds; what takes longer does not happen
+
+
+class Person:
+    """Somebody with a GitHub login. What they are signed in to is in their home directory."""
+
+    def __init__(self, laptop: Host, login: str, proxy: str, tools: list[Path]) -> None:
+        self.laptop, self.login, self.proxy, self.home = laptop, login, proxy, f"/home/{login}"
+        self.path = ":".join([*map(str, tools), "/usr/sbin:/usr/bin:/sbin:/bin"])
+        laptop.sh(f"mkdir -p {self.home}")
+
+    def command(self, *words: str) -> list[str]:
+        values = {
+            "HOME": self.home,
+            "KUBECONFIG": f"{self.home}/kubeconfig",
+            "PATH": self.path,
+            "SSL_CERT_FILE": "/etc/rig-trusted.pem",
+            "TERM": "dumb",
+        }
+        return self.laptop.command("env", "-i", *(f"{key}={value}" for key, value in values.items()), *words)
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command and what it said, errors included."""
+        out, errors = subprocess.PIPE, subprocess.STDOUT
+        return subprocess.run(self.command(*words), stdin=subprocess.DEVNULL, stdout=out, stderr=errors, text=True,
+                              timeout=WITHIN, check=False)  # fmt: skip
+
+    def can(self, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode == 0, f"{self.login}: {' '.join(words)}: {done.stdout}"
+        return done.stdout
+
+    def cannot(self, *words: str) -> str:
+        done = self.run(*words)
+        assert done.returncode != 0, f"{self.login} can: {' '.join(words)}: {done.stdout}"
+        return done.stdout
+
+    def sign_in(self) -> str:
+        """`tsh login` and a kubeconfig, if they may see the cluster. Returns what tsh says of them."""
+        said = self.try_to_sign_in()
+        assert "Logged in as" in said, said
+        self.run("tsh", "kube", "login", "demo")
+        return said
+
+    def is_refused(self) -> str:
+        said = self.try_to_sign_in()
+        assert "Logged in as" not in said, said
+        return said
+
+    def try_to_sign_in(self) -> str:
+        """`tsh login` with the browser's part."""
+        self.run("tsh", "logout")  # whoever is signed in already would only be told so
+        login = f"--proxy={self.proxy}:3080", "--auth=github", "--browser=none"
+        command = self.command("timeout", str(WITHIN), "tsh", "login", *login)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout
+        said = ""
+        for line in process.stdout:
+            said += line
+            if found := re.search(r"http://127\.0\.0\.1:\d+/\S+", line):
+                said += self._browse(found[0])
+        process.wait()
+        return said
+
+    def _browse(self, url: str) -> str:
+        """To GitHub, where they are signed in, back to Teleport, and by its page to tsh. Returns the last answer."""
+        page = self.run("curl", "-sSL", "-b", f"login={self.login}", url).stdout
+        if refresh := re.search(r"URL='(http://127[^']+)'", page):
+            return self.run("curl", "-sS", html.unescape(refresh[1])).stdout
+        self.run("pkill", "tsh")  # it would wait for minutes; on this laptop there is no other
+        return page
+
+    def shell(self, pod: str = "web", namespace: str = "shop") -> "Session":
+        """In a pod, with the shell's prompt shown."""
+        session = Session(self.command("kubectl", "exec", "-it", "-n", namespace, pod, "--", "sh", "-i"))
+        session.read("# ")
+        return session
+
+
+class Session:
+    """A command at a terminal that is still open."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._terminal, theirs = pty.openpty()
+        self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+        os.close(theirs)
+        self.seen = ""
+
+    def type(self, line: str) -> None:
+        os.write(self._terminal, f"{line}\n".encode())
+
+    def read(self, until: str) -> str:
+        """All that was shown, once that includes the text."""
+        deadline = time.monotonic() + WITHIN
+        while until not in self.seen:
+            assert self._more(deadline), f"no {until!r} in {self.seen!r}"
+        return self.seen
+
+    def wait(self, within: float = WITHIN) -> int:
+        """The exit code, after the end. Not ended in time is an error."""
+        deadline = time.monotonic() + within
+        while self._more(deadline):
+            pass
+        return self._process.wait(max(0.1, deadline - time.monotonic()))
+
+    def _more(self, deadline: float) -> bool:
+        """Waits for output. False at the end of it or of the time."""
+        if not select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+            return False
+        try:
+            self.seen += os.read(self._terminal, 65536).decode(errors="replace")
+        except OSError:  # nobody has the other end any more
+            return False
+        return True
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)

@@ -1,0 +1,222 @@
+"""A proxy with the real Teleport on the boot rig's host, and whom it talks to: a cluster, GitHub, people."""
+
+import base64
+import contextlib
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from components.proxy import TeleportProxy, TeleportProxyArgs
+from components.settings import parse
+from sandbox.binaries import binaries
+from sandbox.control_plane import ControlPlane
+from tests.boot.conftest import Rig
+from tests.boot.rig import Handler, Host, Run, World, release
+from tests.recorder import plain, record
+from tests.teleport.github import GitHub
+from tests.teleport.people import Person
+from tests.unit.test_components import SITE
+
+WEBHOOK, KUBELET = 8101, 10250
+
+
+def team(slug: str, **more: Any) -> dict[str, Any]:
+    return {"organization": "acme", "team": slug, **more}
+
+
+def developers(slug: str) -> dict[str, Any]:
+    return team(slug, kubernetesGroups=[slug], clusterRole="edit", namespaces=["shop"])
+
+
+# Always there: who may do something in one namespace, who may look everywhere, and who has no right in the cluster.
+TEAMS = developers("dev"), team("ops", kubernetesGroups=["ops"], clusterRole="view"), team("audit", auditor=True)
+# What the program calls the proxy, given the address that tests/recorder.py gives it.
+NAME = "ec2-203-0-113-10.nip.io"
+PARAMETER = "aws:ssm/parameter:Parameter"
+# No manifest of a cluster that has nodes looks like this, but it is all that `kubectl exec` asks for.
+OBJECTS: list[dict[str, Any]] = [
+    {"kind": "Node", "metadata": {"name": "node"}},
+    *({"kind": "Namespace", "metadata": {"name": name}} for name in ("shop", "bank")),
+    *({"kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}} for name in ("shop", "bank")),
+    {
+        "kind": "Pod",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"nodeName": "node", "containers": [{"name": "web", "image": "web"}]},
+    },
+]
+NODE_STATUS = {
+    "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+    "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET}},
+}
+
+
+class Tokens(Handler):
+    """EKS's part of the API server: whose a token of `aws eks get-token` is. Here all are the proxy's role's."""
+
+    name = "eks"
+
+    def answer(self, body: bytes) -> None:
+        review = json.loads(body)
+        kind, _, encoded = review["spec"]["token"].partition(".")
+        presigned = base64.urlsafe_b64decode(encoded + "==").decode(errors="replace") if kind == "k8s-aws-v1" else ""
+        review["status"] = {"authenticated": False}
+        if "Action=GetCallerIdentity" in presigned:
+            names = SITE.names
+            user = {"username": names.username, "groups": [names.group]}
+            review["status"] = {"authenticated": True, "user": user}
+        self.send(200, json.dumps(review).encode(), {"Content-Type": "application/json"})
+
+
+class Site:
+    """``teleport`` is an unpacked release. Close it to end all that runs."""
+
+    def __init__(self, folder: Path, teleport: Path) -> None:
+        self.folder = folder
+        self.kubectl = binaries("kubectl")["kubectl"]
+        kubelet = binaries("exec-kubelet")["exec-kubelet"]
+        self._tools = [teleport, self.kubectl.parent]
+        self._declared: dict[tuple[str, str, str], dict] = {}
+        with contextlib.ExitStack() as ends:
+            (folder / "world").mkdir()
+            self.world = World(folder / "world")
+            ends.callback(self.world.close)
+            self.world.public_ip = "203.0.113.10"
+            self.world.folders += self._tools
+            self.world.serve(GitHub, 443, tls=True)
+            self.world.serve(Tokens, WEBHOOK)
+
+            self.plane = self._start_control_plane()
+            ends.callback(self.plane.stop)
+            self.world.cluster = {"endpoint": self.plane.server, "certificateAuthority": {"data": self.plane.ca_data}}
+            pki = self.plane.directory / "pki"
+            self.world.spawn(kubelet, f"127.0.0.1:{KUBELET}", pki / "server.crt", pki / "server.key")
+            self.admin("apply", "-f", "-", objects=[{"apiVersion": "v1", **item} for item in OBJECTS])
+            self._status("node/node", NODE_STATUS)
+            self._status("pod/web", {"phase": "Running"}, "--namespace=shop")
+
+            said = subprocess.run([teleport / "teleport", "version"], check=True, capture_output=True, text=True).stdout
+            self.version = re.findall(r"v(\S+)", said)[0]
+            self.world.publish(
+                self.version, release({name: (teleport / name).read_bytes() for name in ("teleport", "tctl")})
+            )
+            self.rig = Rig(self.world, folder, 0)
+            ends.callback(self.rig.close)
+            self.declare()
+            self.volume = self.rig.volume()
+            self.host = self.new_host()
+            self.laptop = Host(self.world, "laptop", self.host.config)
+            self.laptop.power_on()
+            ends.callback(self.laptop.power_off)
+            self.laptop.configure()  # for what it trusts
+            self._name_servers(self.laptop)
+            self.close = ends.pop_all().close
+
+    def first_boot(self) -> None:
+        """Nobody is there to press a button: the units are started as systemd would."""
+        self.boot = self.host.start("teleport-bootstrap", timeout=120)
+        self.host.start("teleport-certificate", timeout=120)
+
+    # -- the host ----------------------------------------------------------------------------------
+
+    def new_host(self) -> Host:
+        """An instance with the data volume and the stack's user data, in which no unit was started."""
+        host = self.rig.host(self.volume, hostname=NAME, public_ip=self.world.public_ip, teleport_version=self.version)
+        # The real Teleport needs more time than the stand-ins, whose times these are.
+        host.configure(STALL_TIME="60", READY_WAIT="60", AWS_TIME="60", COMMAND_TIME="60", CERTBOT_TIME="60")
+        host.sh("sed -i 's/\\(https_keypairs_reload_interval:\\).*/\\1 2s/' /etc/teleport.yaml")
+        self._name_servers(host)
+        return host
+
+    def up(self, *teams: dict[str, Any]) -> Run:
+        """`pulumi up` for these teams and those that are always there; the host follows."""
+        self.declare(*TEAMS, *teams)
+        run = self.access()
+        assert run.code == 0, run
+        return run
+
+    def access(self) -> Run:
+        """What the timer does each minute."""
+        return self.host.start("teleport-access", timeout=120)
+
+    def pid(self) -> str:
+        return self.host.sh("cat /run/teleport.pid")
+
+    def is_trusted(self) -> bool:
+        """Does the proxy answer to a laptop that trusts what everybody trusts?"""
+        url = f"https://{NAME}:3080/webapi/find"
+        return bool(self.laptop.sh(f"curl -fsS --cacert /etc/rig-trusted.pem --max-time 5 {url}", check=False))
+
+    def authority(self) -> str:
+        """Which authority signs what Teleport issues."""
+        return self.tctl("status").partition("CA pins")[2]
+
+    def tctl(self, *arguments: str) -> str:
+        return self.host.sh(
+            f"SSL_CERT_FILE=/etc/rig-trusted.pem tctl --config=/etc/teleport.yaml {' '.join(arguments)}"
+        )
+
+    # -- the stack and the cluster -----------------------------------------------------------------
+
+    def declare(self, *teams: dict[str, Any]) -> None:
+        """Brings SSM and the cluster to what the program declares for these teams, as `pulumi up` would."""
+        config = {"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": json.dumps(teams)}
+        if teams:
+            config |= {"githubClientId": GitHub.client_id, "githubClientSecret": GitHub.client_secret}
+        proxy = TeleportProxyArgs(f"s{self.rig.number}", parse(config, "s0"), SITE)
+        declared = record(lambda: TeleportProxy("teleport", proxy))
+        objects: dict[tuple[str, str, str], dict] = {}
+        for resource in declared.resources:
+            if match := re.match(r"kubernetes:(.+/v\d+):(\w+)$", resource.typ):
+                item = {"apiVersion": match[1], "kind": match[2], **plain(resource.inputs)}
+                objects[match[2], item["metadata"].get("namespace", ""), item["metadata"]["name"]] = item
+        self.admin("apply", "-f", "-", objects=list(objects.values()))
+        for kind, namespace, name in self._declared.keys() - objects.keys():
+            self.admin("delete", kind, name, *([f"--namespace={namespace}"] if namespace else []))
+        self._declared = objects
+        self._write_parameters(declared.of(PARAMETER) if teams else [])
+
+    def _write_parameters(self, declared: list[dict]) -> None:
+        path, wanted = f"/teleport-eks/s{self.rig.number}", {parameter["name"]: parameter for parameter in declared}
+        with self.world.inside():
+            ssm = self.world.aws("ssm")
+            present = {p["Name"] for p in ssm.get_parameters_by_path(Path=path, Recursive=True)["Parameters"]}
+            for name in present - wanted.keys():
+                ssm.delete_parameter(Name=name)
+            for name, parameter in wanted.items():
+                value = parameter.get("insecureValue") or parameter["value"]
+                ssm.put_parameter(Name=name, Value=value, Type=parameter["type"], Overwrite=True)
+
+    def admin(self, *arguments: str, objects: list[dict] | None = None) -> str:
+        """kubectl as the cluster's administrator."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}) if objects else ""
+        command = self.world.command(self.kubectl, f"--kubeconfig={self.plane.kubeconfig}", *arguments)
+        return subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    def _status(self, item: str, status: dict, *more: str) -> None:
+        self.admin("patch", item, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}), *more)
+
+    def _start_control_plane(self) -> ControlPlane:
+        webhook = {
+            "clusters": [{"name": "eks", "cluster": {"server": f"http://127.0.0.1:{WEBHOOK}/"}}],
+            "contexts": [{"name": "eks", "context": {"cluster": "eks", "user": "api"}}],
+            "current-context": "eks",
+            "users": [{"name": "api"}],
+        }
+        file = self.folder / "webhook.json"
+        file.write_text(json.dumps(webhook))
+        whose = "--authentication-token-webhook"
+        flags = [f"{whose}-config-file={file}", f"{whose}-version=v1"]
+        with self.world.inside():  # its servers are then in there too
+            return ControlPlane.start(self.folder / "control-plane", flags)
+
+    # -- people --------------------------------------------------------------------------------------
+
+    def person(self, login: str, *teams: tuple[str, str]) -> Person:
+        """Somebody who is in these teams on GitHub."""
+        GitHub.teams[login] = list(teams)
+        return Person(self.laptop, login, NAME, self._tools)
+
+    def _name_servers(self, host: Host) -> None:
+        host.write("/etc/hosts", f"127.0.0.1 localhost github.com api.github.com {NAME}\n")

@@ -1,0 +1,72 @@
+"""Teams and the secret change while people work."""
+
+import time
+
+import pytest
+
+from tests.boot.rig import wait_for
+from tests.teleport.github import GitHub
+from tests.teleport.people import Person
+from tests.teleport.stage import Site, developers
+
+GET = "kubectl", "get", "pods", "-n", "shop"
+
+
+def member(site: Site, slug: str) -> Person:
+    """Somebody at work who is in no other team. Each test has a team of its own, which no other one removes."""
+    site.up(developers(slug))
+    person = site.person(slug, ("acme", slug))
+    person.sign_in()
+    person.can(*GET)
+    return person
+
+
+def loses_access(person: Person) -> None:
+    wait_for(lambda: person.run(*GET).returncode, "the person keeps the access of a team that is gone")
+    person.is_refused()
+
+
+def test_a_team_that_is_removed_and_comes_back(site: Site) -> None:
+    paul = member(site, "painters")
+    session = paul.shell()
+    site.up()
+    session.wait()
+    loses_access(paul)
+    again = site.up()
+    assert again.console == "", "nothing is done again each minute"
+    site.up(developers("painters"))
+    back = time.monotonic()
+    wait_for(lambda: "Logged in as" in paul.try_to_sign_in(), "the team is back, and its member is not")
+    assert time.monotonic() - back < 30, "it was a lock's end that let the member in"
+    paul.sign_in()
+    paul.can(*GET)
+
+
+def test_the_role_of_a_removed_team_goes_when_nobody_holds_it(site: Site) -> None:
+    rosa = member(site, "roofers")
+    site.up()
+    assert "kube-acme-roofers" in site.tctl("get", "roles")
+    site.tctl("users", "rm", rosa.login)
+    run = site.up()
+    assert "removed role/kube-acme-roofers" in run.console, run
+
+
+def test_a_team_that_is_renamed(site: Site) -> None:
+    nora = member(site, "new")
+    GitHub.teams[nora.login] = [("acme", "renamed")]
+    site.up(developers("renamed"))
+    wait_for(lambda: nora.run(*GET).returncode, "the person keeps the access of a team that is gone")
+    nora.sign_in()
+    assert "renamed" in nora.can("kubectl", "auth", "whoami")
+
+
+def test_a_new_secret(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    sara = member(site, "sales")
+    before = site.pid()
+    with monkeypatch.context() as at_github:
+        at_github.setattr(GitHub, "client_secret", "the second secret")
+        sara.is_refused()
+        site.up(developers("sales"))
+        sara.sign_in()
+    assert site.pid() == before
+    site.up()  # with the first one again

@@ -1,0 +1,52 @@
+"""Who may do what, by the teams that they are in."""
+
+import pytest
+
+from tests.teleport.stage import Site
+
+KUBECTL = "kubectl"
+
+
+@pytest.fixture(scope="module")
+def stack(site: Site) -> Site:
+    site.up()
+    return site
+
+
+def test_a_member_of_one_team(stack: Site) -> None:
+    ada = stack.person(
+        "ada", ("acme", "dev"), ("other", "ops")
+    )  # the same name in another organization counts for nothing
+    ada.sign_in()
+    who = ada.can(KUBECTL, "auth", "whoami")
+    assert "teleport-user" in who
+    assert "[dev system:authenticated]" in who
+    assert "web" in ada.can(KUBECTL, "get", "pods", "-n", "shop")
+    assert "forbidden" in ada.cannot(KUBECTL, "get", "pods", "-n", "bank")
+    assert "forbidden" in ada.cannot(KUBECTL, "get", "nodes")
+
+
+def test_a_member_of_two_teams_has_both(stack: Site) -> None:
+    ben = stack.person("ben", ("acme", "dev"), ("acme", "ops"))
+    ben.sign_in()
+    assert "[dev ops system:authenticated]" in ben.can(KUBECTL, "auth", "whoami")
+    ben.can(KUBECTL, "get", "pods", "-n", "bank")
+    assert "forbidden" in ben.cannot(KUBECTL, "create", "configmap", "one", "-n", "bank")
+    ben.can(KUBECTL, "create", "configmap", "one", "-n", "shop")
+    ben.can(KUBECTL, "delete", "configmap", "one", "-n", "shop")
+
+
+def test_a_member_of_no_team_is_not_let_in(stack: Site) -> None:
+    eve = stack.person("eve", ("acme", "interns"))
+    assert "teams" in eve.is_refused()
+    eve.cannot("tsh", "status")
+
+
+@pytest.mark.parametrize(
+    "who", [("--as=teleport-user", "--as-group=ops"), ("--as=admin", "--as-group=system:masters"), ("--as=admin",)]
+)
+def test_nobody_may_be_somebody_else(stack: Site, who: tuple[str, ...]) -> None:
+    kim = stack.person("kim", ("acme", "dev"))
+    kim.sign_in()
+    kim.can(KUBECTL, "get", "pods", "-n", "shop")
+    assert "impersonat" in kim.cannot(KUBECTL, "get", "pods", "-n", "shop", *who)

@@ -1,0 +1,55 @@
+"""What people did is kept under their name, and only an auditor sees it."""
+
+import json
+
+import pytest
+
+from tests.boot.rig import wait_for
+from tests.teleport.people import Person
+from tests.teleport.stage import Site
+
+
+@pytest.fixture(scope="module")
+def stack(site: Site) -> Site:
+    site.up()
+    return site
+
+
+@pytest.fixture(scope="module")
+def ada(stack: Site) -> Person:
+    """Was in a pod, and is out again."""
+    person = stack.person("ada", ("acme", "dev"))
+    person.sign_in()
+    session = person.shell()
+    session.type("echo said-$((40 + 2))")
+    session.read("said-42")
+    session.type("exit")
+    assert session.wait() == 0
+    session.close()
+    return person
+
+
+def sessions(person: Person) -> dict[str, str]:
+    listed = json.loads(person.can("tsh", "recordings", "ls", "--format=json"))
+    return {item["sid"]: item["user"] for item in listed}
+
+
+def test_an_auditor_lists_and_plays_what_others_did(stack: Site, ada: Person) -> None:
+    auditor = stack.person("olga", ("acme", "audit"))
+    auditor.sign_in()
+    # It is uploaded after the session's end.
+    wait_for(lambda: ada.login in sessions(auditor).values(), "the recording is not listed")
+    (session,) = [sid for sid, user in sessions(auditor).items() if user == ada.login]
+    play = "tsh", "play", "--format=text", session
+    wait_for(lambda: "said-42" in auditor.run(*play).stdout, "the recording is not played")
+    # And that is all.
+    assert "not found" in auditor.cannot("tsh", "kube", "login", "demo")
+    # And nobody else does: not even the person whose recording it is.
+    assert "access denied" in ada.cannot("tsh", "recordings", "ls")
+    assert "access denied" in ada.cannot(*play)
+
+
+def test_the_audit_log_has_the_person(stack: Site, ada: Person) -> None:
+    events = [json.loads(line) for line in stack.host.sh("cat /var/lib/teleport/log/events.log").splitlines()]
+    seen = {event["event"] for event in events if event.get("user") == ada.login}
+    assert seen >= {"user.login", "session.start", "session.end", "exec"}
