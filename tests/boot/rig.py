@@ -410,6 +410,9 @@ class World:
             self.aws("eks").create_cluster(
                 name="demo", roleArn="arn:aws:iam::123456789012:role/r", resourcesVpcConfig={"subnetIds": []}
             )
+        # moto makes up an authority that is no certificate, which stops Teleport.
+        authority = (self.scratch / "cert.pem").read_bytes()
+        self.cluster = {"certificateAuthority": {"data": base64.b64encode(authority).decode()}}
         (self.scratch / "trusted.pem").write_bytes(root + (self.scratch / "cert.pem").read_bytes())
 
     def serve(self, handler: type[Handler], port: int, *, tls: bool = False) -> None:

@@ -321,6 +321,17 @@ def test_teleport_that_does_not_answer_is_said(running: Host) -> None:
     boots(running)
 
 
+def test_a_cluster_whose_authority_is_no_certificate_stops_teleport(
+    bare: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare.configure(READY_WAIT="3")
+    with monkeypatch.context() as described:
+        described.setattr(bare.world, "cluster", {"certificateAuthority": {"data": "bm9uZQ=="}})
+        refuses(bare, "Teleport does not answer on 3080")
+    bare.repair()
+    boots(bare)
+
+
 def test_the_units_that_follow_are_started_by_the_boot(bare: Host) -> None:
     boots(bare)
     assert set(bare.sh("cat /run/rig/timers").split()) == TIMERS

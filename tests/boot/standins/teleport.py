@@ -9,6 +9,7 @@ holds (`holders`). `tctl get` shows what was there a moment ago, as the auth ser
 All of it was measured on Teleport 18.3.
 """
 
+import base64
 import contextlib
 import http.server
 import json
@@ -80,7 +81,9 @@ def check_kubeconfig(path):
         config = strict.load(Path(path).read_text())
         names = [context["name"] for context in config["contexts"]]
         commands = [user["user"]["exec"]["command"] for user in config["users"]]
-    except (OSError, KeyError, TypeError, strict.yaml.YAMLError) as error:
+        for cluster in config["clusters"]:
+            ssl.PEM_cert_to_DER_cert(base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode())
+    except (OSError, KeyError, TypeError, ValueError, strict.yaml.YAMLError) as error:
         die(f"kubeconfig {path}: {error!r}")
     if not names or [name for name in names if re.search("[:/@]", name)]:
         die(f"kubeconfig has no context that can be served: {names}")
