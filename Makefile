@@ -64,6 +64,7 @@ test-boot: setup test-tools ## the host's files, booted on this machine with eve
 	@$(AS_ROOT) $(RUN) -m pytest tests/boot -n 2
 
 test-teleport: setup test-tools ## the same with the real Teleport, TELEPORT=folder of an unpacked release; as root
+	@[ -x "$(TELEPORT)/teleport" ] || { echo "test-teleport: TELEPORT=folder of an unpacked release, with teleport, tctl and tsh"; exit 1; }
 	@$(AS_ROOT) $(RUN) -m pytest tests/teleport
 
 stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMAIL=you@example.com
