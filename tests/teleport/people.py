@@ -109,6 +109,9 @@ class Session:
             assert self._more(deadline), f"no {until!r} in {self.seen!r}"
         return self.seen
 
+    def is_open(self) -> bool:
+        return self._process.poll() is None
+
     def wait(self, within: float = WITHIN) -> int:
         """The exit code, after the end. Not ended in time is an error."""
         deadline = time.monotonic() + within

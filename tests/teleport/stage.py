@@ -129,9 +129,9 @@ class Site:
         self._name_servers(host)
         return host
 
-    def up(self, *teams: dict[str, Any]) -> Run:
+    def up(self, *teams: dict[str, Any], **config: str) -> Run:
         """`pulumi up` for these teams and those that are always there; the host follows."""
-        self.declare(*TEAMS, *teams)
+        self.declare(*TEAMS, *teams, **config)
         run = self.access()
         assert run.code == 0, run
         return run
@@ -159,9 +159,9 @@ class Site:
 
     # -- the stack and the cluster -----------------------------------------------------------------
 
-    def declare(self, *teams: dict[str, Any]) -> None:
+    def declare(self, *teams: dict[str, Any], **more: str) -> None:
         """Brings SSM and the cluster to what the program declares for these teams, as `pulumi up` would."""
-        config = {"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": json.dumps(teams)}
+        config = {"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": json.dumps(teams), **more}
         if teams:
             config |= {"githubClientId": GitHub.client_id, "githubClientSecret": GitHub.client_secret}
         proxy = TeleportProxyArgs(f"s{self.rig.number}", parse(config, "s0"), SITE)

@@ -1,12 +1,14 @@
 """Teams and the secret change while people work."""
 
+import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.boot.rig import wait_for
 from tests.teleport.github import GitHub
-from tests.teleport.people import Person
+from tests.teleport.people import Person, Session
 from tests.teleport.stage import Site, developers
 
 GET = "kubectl", "get", "pods", "-n", "shop"
@@ -42,6 +44,19 @@ def test_a_team_that_is_removed_and_comes_back(site: Site) -> None:
     paul.can(*GET)
 
 
+def test_a_stream_that_is_open_goes_on_until_teleport_is_restarted(site: Site) -> None:
+    walt = member(site, "watchers")
+    watch = Session(walt.command(*GET, "--watch"))
+    watch.read("web")
+    site.up()
+    loses_access(walt)
+    assert watch.is_open(), "then the docs promise too little"
+    site.host.sh("systemctl restart teleport.service")
+    wait_for(lambda: not watch.is_open(), "the stream survives a restart of Teleport")
+    watch.close()
+    wait_for(site.is_trusted, "Teleport is not up again")
+
+
 def test_the_role_of_a_removed_team_goes_when_nobody_holds_it(site: Site) -> None:
     rosa = member(site, "roofers")
     site.up()
@@ -58,6 +73,16 @@ def test_a_team_that_is_renamed(site: Site) -> None:
     wait_for(lambda: nora.run(*GET).returncode, "the person keeps the access of a team that is gone")
     nora.sign_in()
     assert "renamed" in nora.can("kubectl", "auth", "whoami")
+
+
+def test_a_sign_in_lasts_as_long_as_the_stack_says(site: Site) -> None:
+    site.up(developers("temps"), sessionTtl="90m")
+    tina = site.person("tina", ("acme", "temps"))
+    tina.sign_in()
+    until = json.loads(tina.can("tsh", "status", "--format=json"))["active"]["valid_until"]
+    left = datetime.fromisoformat(until) - datetime.now(UTC)
+    assert timedelta(minutes=80) < left <= timedelta(minutes=90)
+    site.up()
 
 
 def test_a_new_secret(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.boot.rig import wait_for
-from tests.teleport.people import Person
+from tests.teleport.people import Person, Session
 from tests.teleport.stage import Site
 
 
@@ -53,3 +53,19 @@ def test_the_audit_log_has_the_person(stack: Site, ada: Person) -> None:
     events = [json.loads(line) for line in stack.host.sh("cat /var/lib/teleport/log/events.log").splitlines()]
     seen = {event["event"] for event in events if event.get("user") == ada.login}
     assert seen >= {"user.login", "session.start", "session.end", "exec"}
+
+
+def test_without_room_for_a_recording_there_is_no_session(stack: Site) -> None:
+    finn = stack.person("finn", ("acme", "dev"))
+    finn.sign_in()
+    # No file can grow from here on, as on a volume that is full.
+    stack.host.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full", check=False)
+    session = Session(finn.command("kubectl", "exec", "-it", "-n", "shop", "web", "--", "sh", "-i"))
+    try:
+        assert session.wait() != 0
+        assert "# " not in session.seen
+        finn.can("kubectl", "get", "pods", "-n", "shop")
+    finally:
+        session.close()
+        stack.host.sh("rm /var/lib/teleport/full")
+    finn.shell().close()
