@@ -35,7 +35,7 @@ down: setup ## take the dev stack and the stand-ins away
 	@$(RUN) -m sandbox down
 
 test: lint test-tools ## everything that has to pass
-	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2
+	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2 --dist loadgroup
 	@$(MAKE) --no-print-directory test-boot
 	@$(if $(TELEPORT),$(MAKE) --no-print-directory test-teleport,echo "test-teleport: NOT RUN, it needs a release of Teleport: make test TELEPORT=folder")
 

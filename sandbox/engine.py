@@ -51,8 +51,10 @@ def install() -> tuple[str, list[str]]:
             file.unlink(missing_ok=True)
         elif not file.exists() or file.read_text() != text:
             OURS.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-            file.chmod(0o755)
+            unfinished = file.with_name(f".{plugin}-{os.getpid()}")
+            unfinished.write_text(text)
+            unfinished.chmod(0o755)
+            unfinished.replace(file)  # another process may start it at any time
     _add_to_path(OURS)
     version = subprocess.run(["pulumi", "version"], capture_output=True, text=True, check=True).stdout.strip()
     return version, ours

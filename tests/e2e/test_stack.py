@@ -26,6 +26,8 @@ from sandbox.providers.aws import CALLS
 from tests.e2e.conftest import aws_auth
 from tests.e2e.inventory import instances, made, parameters, user_data
 
+pytestmark = pytest.mark.xdist_group("stack")  # one process, so one stack
+
 CANARY = "canary-5f1c1d7e"
 OUTPUTS = [
     "hostname",
