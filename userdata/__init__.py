@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-
-from userdata.reproducible_gzip import compress
+import zopfli.gzip
 
 LIMIT = 16_384  # bytes of user data before base64; EC2's own limit
 
@@ -124,25 +123,24 @@ def cloud_config(config: HostConfig) -> str:
 
 
 def render(config: HostConfig) -> str:
-    """The user data, base64. A pure function: the same input gives the same bytes everywhere.
+    """The user data, base64 of gzip. A pure function: the same input gives the same bytes everywhere.
 
-    Plain while it fits, so that a change shows as text in a preview, else gzip, which cloud-init
-    takes as well. Raises ``UserDataTooLargeError`` when that does not fit either.
+    Raises ``UserDataTooLargeError`` when it does not fit into EC2's limit.
     """
-    return base64.b64encode(_fit(cloud_config(config), files(config))).decode()
+    return base64.b64encode(_compress(cloud_config(config), files(config))).decode()
 
 
-def _fit(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> bytes:
-    plain = document.encode()
-    if len(plain) <= limit:
-        return plain
-    packed = compress(plain)
+def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> bytes:
+    # Not zlib: its output can always be read back, but it is not the same everywhere. Python builds with zlib-ng
+    # compress differently, and other bytes would replace the host. zopfli is pinned to one version in pyproject.toml
+    # for that reason. It writes no time and no name; more iterations take longer and save 6 bytes.
+    packed = zopfli.gzip.compress(document.encode(), numiterations=5)
     if len(packed) <= limit:
         return packed
     largest = max(parts, key=lambda path: (len(parts[path].encode()), path))
     raise UserDataTooLargeError(
-        f"user data is {len(packed):,} bytes compressed ({len(plain):,} plain), {len(packed) - limit:,} more than the "
-        f"{limit:,} that EC2 takes; the largest file in it is {largest} with {len(parts[largest].encode()):,} bytes"
+        f"user data is {len(packed):,} bytes compressed, {len(packed) - limit:,} more than the {limit:,} that EC2 "
+        f"takes; the largest file in it is {largest} with {len(parts[largest].encode()):,} bytes"
     )
 
 

@@ -546,7 +546,7 @@ class Host:
     def first_boot(self) -> None:
         """What cloud-init does with the user data, up to the unit that it starts."""
         raw = base64.b64decode(render(self.config))
-        document = yaml.safe_load(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+        document = yaml.safe_load(gzip.decompress(raw))
         for entry in document["write_files"]:
             self.write(entry["path"], entry["content"], entry["permissions"])
         self.configure()
