@@ -15,8 +15,9 @@ from pulumi.runtime.config import CONFIG
 from components import aws_auth
 from components.cluster_access import Names
 from components.credentials import Credentials, credentials
+from components.errors import Problem, as_yaml, refuse
 from components.network import EVERYBODY
-from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
+from components.settings import NAMESPACE, Settings
 from components.storage import STACK_TAG
 from components.subnets import RouteTable, Subnet, Volume, public_subnets
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.settings import Problem
+from components.errors import Problem
 
 # What the AWS CLI has no option for.
 PROVIDER_ONLY = (

@@ -3,7 +3,8 @@
 from components.address import callback_url, web_url
 from components.cluster import Site
 from components.cluster_access import aws_auth_command
-from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings, as_yaml
+from components.errors import as_yaml
+from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings
 
 
 def objects_directory(stack: str) -> str:

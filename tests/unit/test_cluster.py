@@ -12,7 +12,8 @@ import yaml
 from components.cluster import Cluster, Site, access_mode, choose_site, endpoint_warning, kubeconfig, look_up
 from components.cluster_access import Names
 from components.credentials import Credentials, credentials
-from components.settings import ConfigurationError, Settings, parse
+from components.errors import ConfigurationError
+from components.settings import Settings, parse
 from components.subnets import LOAD_BALANCER_TAG, RouteTable, Subnet, Volume, public_subnets
 
 CLUSTER = Cluster(
