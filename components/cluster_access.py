@@ -11,7 +11,7 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.rbac import v1 as rbac
 
 from components.commands import run_module
-from components.settings import Team
+from components.settings import Settings, Team
 from components.team_access import SHARED_USER
 
 
@@ -41,7 +41,7 @@ class Names:
         return f"teleport{self.suffix}"
 
     def team(self, team: Team) -> str:
-        return f"teleport-{team.organization.lower()}-{team.team}{self.suffix}"
+        return f"teleport-{team.name}{self.suffix}"
 
 
 def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
@@ -93,16 +93,12 @@ class ClusterAccessArgs:
     ``entry_lost_at``: the version of aws-auth in which the entry is missing, see ``cluster.Site``.
     """
 
-    cluster_name: str
+    settings: Settings
     names: Names
     access_mode: str
     kubeconfig: pulumi.Input[str]
     role_arn: pulumi.Input[str]
     role_unique_id: pulumi.Input[str]
-    teams: Sequence[Team]
-    kubernetes_identity: str
-    allow_anonymous_impersonation: bool
-    edit_aws_auth: bool
     entry_lost_at: str
 
 
@@ -124,27 +120,28 @@ class ClusterAccess(pulumi.ComponentResource):
     ) -> None:
         super().__init__("teleport-eks:index:ClusterAccess", name, None, opts)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=k8s_provider)
+        settings = args.settings
 
         rbac.ClusterRole(
             f"{name}-impersonation",
             metadata={"name": args.names.cluster_role},
-            rules=impersonation_rules(args.teams, args.kubernetes_identity),
+            rules=impersonation_rules(settings.teams, settings.kubernetes_identity),
             opts=in_cluster,
         )
         rbac.ClusterRoleBinding(
             f"{name}-impersonators",
             metadata={"name": args.names.binding},
             role_ref=_rbac("ClusterRole", args.names.cluster_role),
-            subjects=impersonators(args.names.group, args.allow_anonymous_impersonation),
+            subjects=impersonators(args.names.group, settings.allow_anonymous_impersonation),
             opts=in_cluster,
         )
-        for team in args.teams:
-            _bind(f"{name}-{team.organization.lower()}-{team.team}", args.names.team(team), team, in_cluster)
+        for team in settings.teams:
+            _bind(f"{name}-{team.name}", args.names.team(team), team, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
                 f"{name}-access-entry",
-                cluster_name=args.cluster_name,
+                cluster_name=settings.cluster_name,
                 principal_arn=args.role_arn,
                 kubernetes_groups=[args.names.group],
                 user_name=args.names.username,
@@ -154,7 +151,7 @@ class ClusterAccess(pulumi.ComponentResource):
                     parent=self, delete_before_replace=True, replace_on_changes=['tags["teleport-eks/role-id"]']
                 ),
             )
-        elif args.edit_aws_auth:
+        elif settings.apply_to_cluster:
             role_arn = pulumi.Output.from_input(args.role_arn)
             add = role_arn.apply(lambda arn: aws_auth_command("add", arn, args.names))
             command.local.Command(

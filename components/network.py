@@ -6,10 +6,17 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from components.ports import Port
+
 EVERYBODY = "0.0.0.0/0"
 
-CLIENT_PORTS = {3080: "web", 3023: "SSH proxy", 3024: "reverse tunnel", 3026: "Kubernetes"}
-ADMIN_PORTS = {22: "SSH", 3022: "SSH node", 3025: "auth"}
+CLIENT_PORTS = {
+    Port.WEB: "web",
+    Port.SSH_PROXY: "SSH proxy",
+    Port.TUNNEL: "reverse tunnel",
+    Port.KUBERNETES: "Kubernetes",
+}
+ADMIN_PORTS = {Port.SSH: "SSH", Port.NODE: "SSH node", Port.AUTH: "auth"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ def rules(client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_chall
     allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS.items() for cidr in client_cidrs]
     allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
     if http_challenge:
-        allowed.append(Rule(80, EVERYBODY, "ACME HTTP-01 challenge"))
+        allowed.append(Rule(Port.ACME, EVERYBODY, "ACME HTTP-01 challenge"))
     return allowed
 
 

@@ -1,6 +1,6 @@
 """What the operator does after ``pulumi up``, with this stack's own names and addresses."""
 
-from components.address import callback_url, web_url
+from components.address import callback_url, sign_in_command, web_url
 from components.cluster import Site
 from components.cluster_access import aws_auth_command
 from components.errors import as_yaml
@@ -44,7 +44,7 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
     ]
     steps.append(
         "Sign in, and see who you are in the cluster:\n"
-        f"tsh login --proxy={hostname}:3080\n"
+        f"{sign_in_command(hostname)}\n"
         f"tsh kube login {settings.cluster_name}\n"
         "kubectl auth whoami"
     )

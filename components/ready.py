@@ -26,6 +26,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
+from components.ports import Port
+
 EVERY = 5  # seconds between two questions
 TELL_EVERY = 15  # seconds between two lines
 CONSOLE_EVERY = 30  # seconds between two looks at the console
@@ -137,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--revision", required=True, help="what the host has to report on its console")
     parser.add_argument("--profile", help="of the AWS CLI, to read the console with")
     parser.add_argument("--role-arn", help="a role to assume for that")
-    parser.add_argument("--port", type=int, default=3080)
+    parser.add_argument("--port", type=int, default=Port.WEB)
     args = parser.parse_args(argv)
 
     read_console = functools.partial(console, args.instance_id, args.region, args.profile, args.role_arn)

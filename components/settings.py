@@ -171,6 +171,11 @@ class Team(_Model):
         default=(), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
     )
 
+    @property
+    def name(self) -> str:
+        """In the names of all that this team gets."""
+        return f"{self.organization.lower()}-{self.team}"
+
     @field_validator("kubernetes_groups")
     @classmethod
     def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -461,14 +466,13 @@ class Settings(_Model):
                     "its exact name: write it in each team as its page on GitHub does"
                 )
             # The team's role and bindings get this name, and a-b/c and a/b-c would share it.
-            name = f"{team.organization.lower()}-{team.team}"
-            other = named.setdefault(name, team)
+            other = named.setdefault(team.name, team)
             if other is not team and (other.organization, other.team) == (team.organization, team.team):
                 raise ValueError(f"{team.organization}/{team.team} is listed twice: put its groups into one item")
             if other is not team:
                 raise ValueError(
-                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name {name}: "
-                    "rename one of the two teams on GitHub, or give it access through another team"
+                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name "
+                    f"{team.name}: rename one of the two teams on GitHub, or give it access through another team"
                 )
             if "system:masters" in team.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(

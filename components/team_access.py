@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
-from pydantic import SecretStr
 
-from components.settings import Team
+from components.settings import Settings, Team
 
 # The one Kubernetes user that people are, unless kubernetesIdentity is person; Teleport's audit log has the person.
 SHARED_USER = "teleport-user"
 
 
 def role_name(team: Team) -> str:
-    return f"kube-{team.organization.lower()}-{team.team}"
+    return f"kube-{team.name}"
 
 
 def role(team: Team, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
@@ -70,14 +69,10 @@ def connector(teams: Sequence[Team], client_id: str, callback_url: str) -> dict:
 class TeamAccessArgs:
     """``parameters_path``: where in SSM, for example ``/teleport-eks/production``."""
 
-    parameters_path: str
+    settings: Settings
     stack: str
-    teams: Sequence[Team]
-    kubernetes_identity: str
-    session_ttl: str
+    parameters_path: str
     callback_url: pulumi.Input[str]
-    github_client_id: str | None
-    github_client_secret: SecretStr | None
 
 
 class TeamAccess(pulumi.ComponentResource):
@@ -89,6 +84,7 @@ class TeamAccess(pulumi.ComponentResource):
     def __init__(self, name: str, args: TeamAccessArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:TeamAccess", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
 
         def parameter(
             path: str, *, text: pulumi.Input[str] | None = None, secret: pulumi.Input[str] | None = None
@@ -105,16 +101,16 @@ class TeamAccess(pulumi.ComponentResource):
                 opts=child,
             )
 
-        for team in args.teams:
-            document = role(team, args.stack, args.kubernetes_identity, args.session_ttl)
+        for team in settings.teams:
+            document = role(team, args.stack, settings.kubernetes_identity, settings.session_ttl)
             parameter(f"roles/{role_name(team)}", text=json.dumps(document, sort_keys=True))
-        if args.github_client_id and args.github_client_secret:
-            secret = pulumi.Output.secret(args.github_client_secret.get_secret_value())
+        if settings.github_client_id and settings.github_client_secret:
+            secret = pulumi.Output.secret(settings.github_client_secret.get_secret_value())
             parameter("github-client-secret", secret=secret)
-            if args.teams:  # Teleport refuses a connector that maps no team
-                client_id = args.github_client_id
+            if settings.teams:  # Teleport refuses a connector that maps no team
+                client_id = settings.github_client_id
                 document = pulumi.Output.from_input(args.callback_url).apply(
-                    lambda url: json.dumps(connector(args.teams, client_id, url), sort_keys=True)
+                    lambda url: json.dumps(connector(settings.teams, client_id, url), sort_keys=True)
                 )
                 parameter("github-connector", text=document)
 

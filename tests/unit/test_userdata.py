@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,27 +14,29 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 import userdata
+from components.ports import Port
+from components.settings import Settings
 from tests.boot import strict
 from userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 
 CONFIG = HostConfig(
+    settings=Settings(cluster_name="demo", acme_email="ops@example.com"),
     stack="dev",
-    cluster_name="demo",
     region="eu-west-1",
     hostname="ec2-203-0-113-5.nip.io",
     public_ip="203.0.113.5",
     volume_id="vol-0123456789abcdef0",
     parameters_path="/teleport-eks/dev",
-    architecture="amd64",
-    teleport_version="18.8.3",
-    teleport_sha256=None,
-    acme_email="ops@example.com",
-    acme_server="https://acme-v02.api.letsencrypt.org/directory",
 )
 OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
 SOURCES = Path(userdata.__file__).parent / "files"
+
+
+def with_email(text: str, **changes: str) -> HostConfig:
+    return dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update={"acme_email": text}), **changes)
 
 
 def tool(name: str, package: str) -> str:
@@ -104,7 +107,7 @@ def test_every_value_arrives_and_no_template_is_left(config: HostConfig):
 
 def test_values_are_quoted_for_the_shell_and_for_yaml():
     nasty = """o'b"r$(id)`id`\\ #x: {y}"""
-    config = dataclasses.replace(CONFIG, acme_email=nasty, stack=nasty)
+    config = with_email(nasty, stack=nasty)
     env = files(config)["/etc/teleport-eks/host.env"]
     shell = subprocess.run(
         ["/bin/bash", "-c", 'set -a; . /dev/stdin; printf "%s" "$ACME_EMAIL"'],
@@ -119,11 +122,11 @@ def test_values_are_quoted_for_the_shell_and_for_yaml():
 
 def test_a_value_with_a_line_break_is_refused():
     with pytest.raises(ValueError, match="ACME_EMAIL"):
-        render(dataclasses.replace(CONFIG, acme_email="a\nTELEPORT_CDN=https://elsewhere"))
+        render(with_email("a\nTELEPORT_CDN=https://elsewhere"))
 
 
 def test_scripts_get_every_variable_they_read():
-    known = set(userdata.variables(CONFIG))
+    known = {*userdata.variables(CONFIG), "REVISION"}
     line = files(CONFIG)["/etc/teleport-eks/host.env"].splitlines()[1:]
     assert {entry.partition("=")[0] for entry in line} == known
     assert all(len(shlex.split(entry)) == 1 for entry in line)
@@ -164,7 +167,15 @@ def test_the_strict_check_finds(change: tuple[str, str], error: str):
 
 
 def test_no_github_setting_changes_the_user_data():
-    assert not [f.name for f in dataclasses.fields(HostConfig) if "github" in f.name or "secret" in f.name]
+    app = {"github_client_id": "Iv1.1", "github_client_secret": SecretStr("canary")}
+    assert render(dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update=app))) == render(CONFIG)
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "maintenance"])
+def test_the_scripts_name_only_ports_of_the_proxy(name: str):
+    named = {int(port) for port in re.findall(r":(\d+)\b(?!\.)", (SOURCES / name).read_text())}
+    assert named & {Port.WEB}
+    assert named <= set(Port)
 
 
 @pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance"])
@@ -243,6 +254,6 @@ def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
 
 
 def test_whatever_changes_the_user_data_changes_the_revision() -> None:
-    other = dataclasses.replace(CONFIG, acme_email="other@example.com")
+    other = with_email("other@example.com")
     assert userdata.revision(CONFIG) == userdata.revision(dataclasses.replace(CONFIG))
     assert userdata.revision(CONFIG) != userdata.revision(other)
