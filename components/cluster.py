@@ -1,20 +1,16 @@
 """The EKS cluster as it is: looked up, never changed, and checked against what the stack asks for."""
 
-import io
 import ipaddress
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import yaml
-from pulumi.runtime.config import CONFIG
 
-from components import aws_auth
-from components.cluster_access import Names
-from components.credentials import Credentials, credentials
+from components.cluster_access import Names, entry_lost_at
+from components.credentials import KEYS, Credentials, credentials
 from components.errors import Problem, as_yaml, refuse
 from components.network import EVERYBODY
 from components.settings import NAMESPACE, Settings
@@ -58,8 +54,7 @@ class Cluster:
 class Site:
     """Where the proxy goes: the cluster, the subnet it runs in, and the cluster's access mode that it uses.
 
-    ``entry_lost_at``: the version of aws-auth in which the proxy's entry is not, be it taken out by somebody or not
-    there yet; empty when it is there, or when nobody looked.
+    ``entry_lost_at`` comes from ``cluster_access.entry_lost_at``; empty if the proxy has no entry in aws-auth.
     """
 
     cluster: Cluster
@@ -77,9 +72,8 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     Raises ConfigurationError when the account does not hold what the settings ask for.
     """
     # A provider of your own has credentials of its own; what the stack's file says is for the default one.
-    config = {} if opts and opts.provider else CONFIG.get()
-    prefix = "aws:"
-    signed_in_as, problems = credentials({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+    config = {} if opts and opts.provider else {key: pulumi.Config("aws").get(key) or "" for key in KEYS}
+    signed_in_as, problems = credentials(config)
     if settings.apply_to_cluster and not settings.kubeconfig_text:
         refuse(problems, stack)
     cluster = _look_up_cluster(settings.cluster_name, stack, opts)
@@ -90,7 +84,7 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     site = replace(site, credentials=signed_in_as)
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
         text = settings.kubeconfig_text or kubeconfig(cluster, signed_in_as)
-        return replace(site, entry_lost_at=_entry_lost_at(text, site.names))
+        return replace(site, entry_lost_at=entry_lost_at(text, site.names))
     return site
 
 
@@ -298,18 +292,3 @@ def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volu
     ).ids
     found = [aws.ebs.get_volume(filters=[{"name": "volume-id", "values": [i]}], opts=opts) for i in ids]
     return [Volume(volume.volume_id, volume.availability_zone, volume.snapshot_id) for volume in found]
-
-
-def _entry_lost_at(kubeconfig_text: str, names: Names) -> str:
-    """See ``Site.entry_lost_at``. A cluster that does not answer is only warned about: a preview can do without it."""
-    try:
-        found: Any = aws_auth.connect(io.StringIO(kubeconfig_text)).list_namespaced_config_map(
-            aws_auth.NAMESPACE, field_selector=f"metadata.name={aws_auth.NAME}", _request_timeout=10
-        )
-        maps = found.items or []
-        if maps and aws_auth.has(maps[0].data or {}, names.username, names.group):
-            return ""
-    except Exception as error:
-        pulumi.log.warn(f"aws-auth could not be looked at, so whether the proxy is still in it is not known: {error}")
-        return ""
-    return (maps[0] if maps else found).metadata.resource_version

@@ -1,5 +1,6 @@
 """What the proxy may do in the cluster, and how the cluster learns of the proxy's role."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.rbac import v1 as rbac
 
+from components.aws_auth import configmap
 from components.commands import run_module
 from components.settings import Settings, Team
 from components.team_access import SHARED_USER
@@ -86,12 +88,28 @@ def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "
     return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
+def entry_lost_at(kubeconfig: str, names: Names) -> str:
+    """The version of aws-auth if it maps no role to the proxy's user and group; empty if it does.
+
+    Only a changed input makes Pulumi show and run a command again. This version is such an input, so a preview shows
+    that somebody removed the entry. A cluster that does not answer is no error, because a preview can do without it.
+    """
+    try:
+        found: Any = configmap.connect(io.StringIO(kubeconfig)).list_namespaced_config_map(
+            configmap.NAMESPACE, field_selector=f"metadata.name={configmap.NAME}", _request_timeout=10
+        )
+        maps = found.items or []
+        if maps and configmap.has(maps[0].data or {}, names.username, names.group):
+            return ""
+    except Exception as error:
+        pulumi.log.warn(f"Could not read aws-auth; skipped the drift check: {error}")
+        return ""
+    return (maps[0] if maps else found).metadata.resource_version
+
+
 @dataclass(frozen=True)
 class ClusterAccessArgs:
-    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster.
-
-    ``entry_lost_at``: the version of aws-auth in which the entry is missing, see ``cluster.Site``.
-    """
+    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster."""
 
     settings: Settings
     names: Names
@@ -158,13 +176,13 @@ class ClusterAccess(pulumi.ComponentResource):
                 f"{name}-aws-auth",
                 create=add,
                 update=add,
-                # A stack can be destroyed when its cluster is gone already.
+                # So that a stack can be destroyed after its cluster.
                 delete=role_arn.apply(lambda arn: f"{aws_auth_command('remove', arn, args.names)} --unreachable-ok"),
                 stdin=args.kubeconfig,
-                # Another role is another item: add it, then remove the old one.
+                # Another role gets another item: the new one is added, then the old one is removed.
                 triggers=[role_arn],
-                # Not read by the command: a new version here is what makes Pulumi run it again for a lost entry. With
-                # the entry there, what an earlier run left here is kept, so that it is no change.
+                # The command does not read this, see entry_lost_at. If the entry is there, the value of an earlier run
+                # stays, so that it is no change.
                 environment={"ENTRY_LOST_AT": args.entry_lost_at},
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.entry_lost_at else ["environment"]),
             )

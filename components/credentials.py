@@ -22,6 +22,9 @@ PROVIDER_ONLY = (
 )
 
 
+KEYS = ("profile", "assumeRole", "assumeRoles", *PROVIDER_ONLY)
+
+
 @dataclass(frozen=True)
 class Credentials:
     """A profile of the AWS CLI, and a role to assume with it; without either, what the environment has."""
