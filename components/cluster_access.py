@@ -1,4 +1,4 @@
-"""What the proxy may do in the cluster, and how the cluster learns of the proxy's role."""
+"""The proxy's permissions in the cluster, and the mapping from its IAM role to a Kubernetes group."""
 
 import io
 from collections.abc import Sequence
@@ -16,12 +16,14 @@ from components.commands import run_module
 from components.settings import Settings, Team
 from components.team_access import SHARED_USER
 
+ROLE_ID_TAG = "teleport-eks/role-id"
+
 
 @dataclass(frozen=True)
 class Names:
-    """What the proxy is called in the cluster: as in the guide of 2019, so that what people look for is there.
+    """The proxy's names in the cluster, the same as in the guide of 2019, so that people find them.
 
-    ``suffix`` keeps a second proxy in the same cluster apart, for example ``-blue``.
+    ``suffix``, for example ``-blue``, is for a second proxy in the same cluster.
     """
 
     suffix: str = ""
@@ -47,11 +49,10 @@ class Names:
 
 
 def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
-    """The proxy's whole power in the cluster: to be the teams' groups, and nobody else.
+    """All that the proxy may do in the cluster: impersonate the teams' groups, and nobody else.
 
-    Without resourceNames, ``groups`` would include system:masters, and ``users``
-    the control plane's own, which are as good as that; so both are scoped, and
-    service accounts are left out. ``person`` lifts the scope of users, since
+    Without resourceNames, it could impersonate the group system:masters and the control plane's users, which are as
+    powerful. So both are limited, and service accounts are left out. ``person`` lifts the limit on users, because
     GitHub logins are not known beforehand.
     """
     groups = sorted({group for team in teams for group in team.kubernetes_groups} | {"system:authenticated"})
@@ -61,7 +62,7 @@ def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list
     return [
         {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"], "resourceNames": groups},
         users,
-        # What Teleport asks for itself: its health check, and what a person may do.
+        # Teleport's own requests: its health check, and what a person may do.
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
         {
             "apiGroups": ["authorization.k8s.io"],
@@ -77,12 +78,12 @@ def impersonators(group: str, allow_anonymous: bool) -> list[Any]:
 
 
 def _rbac(kind: str, name: str) -> Any:
-    """A subject or a role, as bindings refer to it."""
+    """A subject or a role, in the form that bindings use."""
     return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
 def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "/dev/stdin") -> str:
-    """``components.aws_auth`` as a shell command. By standard input, no secret of the kubeconfig is in an argument."""
+    """``components.aws_auth`` as a shell command. It reads the kubeconfig, which can hold secrets, from its input."""
     identity = {"--role-arn": role_arn, "--username": names.username, "--group": names.group}
     options = {"--kubeconfig": kubeconfig, **identity}
     return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
@@ -123,9 +124,8 @@ class ClusterAccessArgs:
 class ClusterAccess(pulumi.ComponentResource):
     """Owns the impersonation role, its binding, the teams' bindings, and the mapping of the IAM role to a group.
 
-    The mapping is an access entry, or one item of aws-auth's ``mapRoles``. That
-    map is everybody's: the rest of it is not touched, whatever happens here. The
-    roles that teams are bound to, and their namespaces, are the cluster's own.
+    The mapping is an access entry, or one item of aws-auth's ``mapRoles``. Others use that map too, so nothing else in
+    it changes. The cluster owns the roles that teams are bound to, and the namespaces.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class ClusterAccess(pulumi.ComponentResource):
                 principal_arn=args.role_arn,
                 kubernetes_groups=[args.names.group],
                 user_name=args.names.username,
-                # EKS remembers the role's unique id: an entry made for an earlier role of the same name is dead.
-                tags={"teleport-eks/role-id": args.role_unique_id},
+                # EKS stores the role's unique id, so an entry for an earlier role of the same name does not work.
+                tags={ROLE_ID_TAG: args.role_unique_id},
                 opts=pulumi.ResourceOptions(
-                    parent=self, delete_before_replace=True, replace_on_changes=['tags["teleport-eks/role-id"]']
+                    parent=self, delete_before_replace=True, replace_on_changes=[f'tags["{ROLE_ID_TAG}"]']
                 ),
             )
         elif settings.apply_to_cluster:
@@ -190,14 +190,14 @@ class ClusterAccess(pulumi.ComponentResource):
         self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": args.names.group})
 
 
-def _bind(name: str, name_there: str, team: Team, opts: pulumi.ResourceOptions) -> None:
-    """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""
+def _bind(name: str, name_in_cluster: str, team: Team, opts: pulumi.ResourceOptions) -> None:
+    """Gives the team's groups its role: in its namespaces, or in the whole cluster if it has none."""
     if not team.cluster_role:
         return
     role = _rbac("ClusterRole", team.cluster_role)
     subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
     if not team.namespaces:
-        rbac.ClusterRoleBinding(name, metadata={"name": name_there}, role_ref=role, subjects=subjects, opts=opts)
+        rbac.ClusterRoleBinding(name, metadata={"name": name_in_cluster}, role_ref=role, subjects=subjects, opts=opts)
     for namespace in team.namespaces:
-        metadata: Any = {"name": name_there, "namespace": namespace}
+        metadata: Any = {"name": name_in_cluster, "namespace": namespace}
         rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)

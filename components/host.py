@@ -1,4 +1,4 @@
-"""The host: one instance that can be replaced at any time."""
+"""The host: one instance, which can be replaced at any time."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from components.commands import run_module
 from components.credentials import Credentials
 from components.settings import Settings
 
-# AWS keeps the newest image's id here; "kernel-default" follows the release's own kernel.
+# The parameter holds the id of the newest image. "kernel-default" is the release's own kernel.
 AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
 AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
 
@@ -43,7 +43,7 @@ def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision
 
 
 class ProxyHost(pulumi.ComponentResource):
-    """Owns the instance, what ties the address and the volume to it (not those two), and the wait for its boot."""
+    """Owns the instance, the attachments of the address and the volume (not these two), and the wait for its boot."""
 
     instance_id: pulumi.Output[str]
 
@@ -55,7 +55,7 @@ class ProxyHost(pulumi.ComponentResource):
         parameter = AMI_PARAMETER.format(AMI_ARCHITECTURE[settings.architecture])
         image = aws.ssm.get_parameter_output(name=parameter, opts=pulumi.InvokeOutputOptions(parent=self))
         instance = aws.ec2.Instance(
-            # Another architecture needs another image, which ignore_changes would hold back: so another resource.
+            # Another architecture needs another image. ignore_changes would block that, so it is another resource.
             f"{name}-{settings.architecture}",
             ami=image.insecure_value,
             instance_type=settings.instance_type,
@@ -63,21 +63,21 @@ class ProxyHost(pulumi.ComponentResource):
             vpc_security_group_ids=[args.security_group_id],
             iam_instance_profile=args.instance_profile,
             user_data_base64=args.user_data,
-            # Without a new instance the provider stops it, changes the user data and starts it; the files are written
-            # at each boot, so the change reaches the host either way.
+            # Otherwise the provider stops the instance, changes the user data and starts it. cloud-init writes the
+            # files at each boot, so the change reaches the host either way.
             user_data_replace_on_change=settings.host_updates == "replace",
             metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
-            # Room for two releases of Teleport side by side; nothing on it has to be kept.
+            # Room for two releases of Teleport. Nothing on this disk has to be kept.
             root_block_device={"encrypted": True, "volume_type": "gp3", "volume_size": 16},
             tags={"Name": name},
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # A newer image is no reason to replace a host that updates itself.
+                # The host updates itself, so a newer image is no reason to replace it.
                 ignore_changes=["ami"],
-                # The volume and the address can be on one instance only.
+                # The volume and the address can be attached to one instance only.
                 delete_before_replace=True,
-                # Another volume means another instance, in place or not: the provider stops an instance to take its
-                # volume away, and does not start it again.
+                # Another volume needs another instance, even with in-place updates: to detach the volume, the provider
+                # stops the instance, and does not start it again.
                 replacement_trigger=args.volume_id,
             ),
         )
@@ -102,8 +102,8 @@ class ProxyHost(pulumi.ComponentResource):
                 create=pulumi.Output.all(args.hostname, instance.id, args.revision).apply(
                     lambda known: ready_command(args, *known)
                 ),
-                # Only a new instance boots, and one whose user data changed; another number of minutes is nothing to
-                # wait for.
+                # There is a boot to wait for if the instance or its user data is new, not if only the number of minutes
+                # changed.
                 update="true",
                 triggers=[instance.id, args.revision],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[attachment, address]),

@@ -1,4 +1,4 @@
-"""The whole: a Teleport proxy in front of one EKS cluster."""
+"""A Teleport proxy in front of one EKS cluster, with all its parts."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from userdata import HostConfig, render, revision
 
 @dataclass(frozen=True)
 class TeleportProxyArgs:
-    """``stack`` names this proxy among all in the account: its SSM parameters are ``/teleport-eks/<stack>/...``."""
+    """``stack`` is the proxy's name in the account. Its SSM parameters are ``/teleport-eks/<stack>/...``."""
 
     stack: str
     settings: Settings
@@ -29,7 +29,7 @@ class TeleportProxyArgs:
 
 
 class TeleportProxy(pulumi.ComponentResource):
-    """Owns all that the proxy is made of; the cluster, its VPC and its aws-auth map are somebody else's and stay so."""
+    """Owns all parts of the proxy. It does not own the cluster, the VPC or the aws-auth map."""
 
     outputs: dict[str, pulumi.Input]
 
@@ -86,17 +86,17 @@ class TeleportProxy(pulumi.ComponentResource):
         )
         k8s_provider = kubernetes.Provider(
             f"{name}-cluster",
-            # The provider takes one of the two: where to apply objects, or where to write them. None would be the
-            # KUBECONFIG of whoever runs Pulumi.
+            # The provider takes a kubeconfig, to apply objects, or a directory, to write them to. Without a kubeconfig
+            # it would use the KUBECONFIG of the person who runs Pulumi, so this one is empty and not None.
             kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
-            # Another endpoint or way to sign in is the same cluster, so its objects stay. They are made anew only where
-            # they go elsewhere: into files, or into another cluster.
+            # The objects stay if only the endpoint or the way to sign in changes. Pulumi replaces them if they go into
+            # files or into another cluster.
             cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
-            # A stack can be destroyed when its cluster is gone, or out of reach: the provider then warns of each object
-            # that it leaves behind. None of them gives anybody access once the proxy's role is gone.
+            # So that a stack can be destroyed if its cluster was deleted or cannot be reached. The provider then warns
+            # of each object that it leaves behind. None of them gives access once the proxy's role is deleted.
             delete_unreachable=True,
-            # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
-            # before, and that the stack does not know, is an error all the same.
+            # If somebody changed the proxy's own objects with kubectl, Pulumi changes them back without a conflict. An
+            # object that existed before, and that is not in the stack, is still an error.
             enable_patch_force=True,
             render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
             opts=child,
@@ -153,8 +153,8 @@ class TeleportProxy(pulumi.ComponentResource):
                 region=cluster.region,
                 credentials=args.site.credentials,
             ),
-            # Teleport looks at the cluster when it starts, so the cluster should know it by then. Nobody should ask for
-            # the name before its record is there: "no such name" is remembered, and not by this machine alone.
+            # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
+            # too, because resolvers remember that a name does not exist.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
         )
 

@@ -1,8 +1,7 @@
-"""What the host runs, and how it is put into EC2 user data.
+"""The host's files, and how they get into EC2 user data.
 
-``files/`` holds everything as it lands on the host. Only three of them are templates; whatever else
-differs between stacks is in one environment file, so that the units and scripts can be checked
-exactly as they run.
+``files/`` has everything that is written to the host. Only three files are templates. All other values that differ
+between stacks are in one environment file, so that tests check the units and scripts exactly as they run.
 """
 
 import base64
@@ -76,7 +75,7 @@ class UserDataTooLargeError(ValueError):
 
 
 def variables(config: HostConfig) -> dict[str, str]:
-    """The host's environment file, as names and values. None of them is secret: user data can be read by many."""
+    """The host's environment file, as names and values. No value is secret, because many can read user data."""
     settings = config.settings
     return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
@@ -100,7 +99,7 @@ def variables(config: HostConfig) -> dict[str, str]:
 
 
 def revision(config: HostConfig) -> str:
-    """A short name for all that this host runs: another one whenever its user data changes."""
+    """A short name for everything on this host. It changes whenever the user data changes."""
     return hashlib.sha256(_document(config, revision="").encode()).hexdigest()[:12]
 
 
@@ -143,7 +142,7 @@ def _document(config: HostConfig, revision: str) -> str:
 def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
     values = {**variables(config), "REVISION": revision}
     for name, value in values.items():
-        # One line per value in the environment file; anything else would be read as another line.
+        # The environment file has one line per value. A line break would begin another one.
         if not value.isprintable():
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
     texts = [
@@ -156,7 +155,7 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
 
 
 def _source(name: str) -> str:
-    # Line ends as on the host, whatever git made of them on this machine.
+    # With the line ends of the host, even if git has changed them on this machine.
     return (_FILES / name).read_bytes().decode().replace("\r\n", "\n")
 
 

@@ -560,5 +560,5 @@ def test_a_kubeconfig_that_is_none(tmp_path, capsys):
         (tmp_path / "kubeconfig").write_text(text)
         assert run_in_process(tmp_path / "kubeconfig", "add") == 1
         error = capsys.readouterr().err
-        assert error.startswith("error: the kubeconfig cannot be used: ")
+        assert error.startswith("error: cannot use the kubeconfig: ")
         assert error.count("\n") == 1
