@@ -23,7 +23,8 @@ from pathlib import Path
 
 import yaml
 
-from components.aws_auth import NAME, NAMESPACE, Entry, connect, edit, read, with_entry
+from components.aws_auth.configmap import NAME, NAMESPACE, connect, edit, read, with_entry
+from components.aws_auth.text import Entry
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
 

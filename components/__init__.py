@@ -21,7 +21,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Only when asked for: `python -m components.aws_auth` needs none of Pulumi's libraries, which are slow to load.
+    # On demand, because Pulumi's libraries load slowly and `python -m components.aws_auth` does not need them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,9 +1,12 @@
-"""The proxy's address and name, there before all else: certificate, teleport.yaml and GitHub hold the name."""
+"""The proxy's address and name. They come first, because the certificate, teleport.yaml and GitHub hold the name."""
 
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+
+from components.ports import Port
+from components.settings import Settings
 
 
 def dynamic_hostname(public_ip: str, service: str) -> str:
@@ -12,7 +15,11 @@ def dynamic_hostname(public_ip: str, service: str) -> str:
 
 
 def web_url(hostname: str) -> str:
-    return f"https://{hostname}:3080"
+    return f"https://{hostname}:{Port.WEB}"
+
+
+def sign_in_command(hostname: str) -> str:
+    return f"tsh login --proxy={hostname}:{Port.WEB}"
 
 
 def callback_url(hostname: str) -> str:
@@ -22,12 +29,10 @@ def callback_url(hostname: str) -> str:
 
 @dataclass(frozen=True)
 class ProxyAddressArgs:
-    """``domain_name`` and ``hosted_zone_id`` go together; without them ``dynamic_dns`` gives the name."""
+    """``hosted_zone_id`` is the zone of the settings' domain name, if they have one."""
 
-    dynamic_dns: str
-    domain_name: str | None
+    settings: Settings
     hosted_zone_id: str | None
-    protect: bool
 
 
 class ProxyAddress(pulumi.ComponentResource):
@@ -39,19 +44,20 @@ class ProxyAddress(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProxyAddressArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyAddress", name, None, opts)
+        settings = args.settings
 
         # GitHub's callback URL and the certificate hold the name, and the name holds this address.
         address = aws.ec2.Eip(
             f"{name}-eip",
             domain="vpc",
             tags={"Name": name},
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
-        if args.domain_name and args.hosted_zone_id:
+        if settings.domain_name and args.hosted_zone_id:
             aws.route53.Record(
                 f"{name}-record",
                 zone_id=args.hosted_zone_id,
-                name=args.domain_name,
+                name=settings.domain_name,
                 type="A",
                 ttl=60,
                 records=[address.public_ip],
@@ -61,8 +67,8 @@ class ProxyAddress(pulumi.ComponentResource):
         self.allocation_id = address.allocation_id
         self.public_ip = address.public_ip
         self.hostname = (
-            pulumi.Output.from_input(args.domain_name)
-            if args.domain_name
-            else address.public_ip.apply(lambda ip: dynamic_hostname(ip, args.dynamic_dns))
+            pulumi.Output.from_input(settings.domain_name)
+            if settings.domain_name
+            else address.public_ip.apply(lambda ip: dynamic_hostname(ip, settings.dynamic_dns))
         )
         self.register_outputs({"hostname": self.hostname, "publicIp": self.public_ip})

@@ -1,29 +1,29 @@
-"""The EKS cluster as it is: looked up, never changed, and checked against what the stack asks for."""
+"""Looks up the EKS cluster, which the stack never changes, and checks what the stack asks of it."""
 
-import io
 import ipaddress
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import yaml
-from pulumi.runtime.config import CONFIG
 
-from components import aws_auth
-from components.cluster_access import Names
-from components.credentials import Credentials, credentials
+from components.cluster_access import Names, entry_lost_at
+from components.credentials import KEYS, Credentials, credentials
+from components.errors import Problem, as_yaml, refuse
 from components.network import EVERYBODY
-from components.settings import NAMESPACE, Problem, Settings, as_yaml, refuse
+from components.settings import NAMESPACE, Settings
 from components.storage import STACK_TAG
 from components.subnets import RouteTable, Subnet, Volume, public_subnets
+
+# A cluster from before access entries does not say its mode. It is this one.
+DEFAULT_AUTHENTICATION_MODE = "CONFIG_MAP"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the program needs to know of the cluster.
+    """The facts about the cluster that the program uses.
 
     ``authentication_mode`` is ``API``, ``API_AND_CONFIG_MAP`` or ``CONFIG_MAP``;
     ``certificate_authority`` is base64 of PEM, as EKS gives it.
@@ -55,10 +55,9 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the proxy goes: the cluster, the subnet it runs in, and the cluster's access mode that it uses.
+    """Where the proxy runs, and how the cluster maps its role: ``access_mode`` is access-entry or aws-auth.
 
-    ``entry_lost_at``: the version of aws-auth in which the proxy's entry is not, be it taken out by somebody or not
-    there yet; empty when it is there, or when nobody looked.
+    ``entry_lost_at`` comes from ``cluster_access.entry_lost_at``; empty if the proxy has no entry in aws-auth.
     """
 
     cluster: Cluster
@@ -70,15 +69,14 @@ class Site:
 
 
 def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = None) -> Site:
-    """Reads the cluster, its VPC's subnets and the stack's volume; with ``opts``, through an AWS provider of your own.
+    """Reads the cluster, its VPC's subnets and the stack's volume. ``opts`` can name an AWS provider of your own.
 
-    ``stack`` is what ``TeleportProxyArgs`` has: the proxy's name among all in the account.
-    Raises ConfigurationError when the account does not hold what the settings ask for.
+    ``stack`` is the proxy's name in the account, as in ``TeleportProxyArgs``.
+    Raises ConfigurationError if the account does not have what the settings ask for.
     """
-    # A provider of your own has credentials of its own; what the stack's file says is for the default one.
-    config = {} if opts and opts.provider else CONFIG.get()
-    prefix = "aws:"
-    signed_in_as, problems = credentials({k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)})
+    # The stack's file configures the default provider. A provider of your own has its own credentials.
+    config = {} if opts and opts.provider else {key: pulumi.Config("aws").get(key) or "" for key in KEYS}
+    signed_in_as, problems = credentials(config)
     if settings.apply_to_cluster and not settings.kubeconfig_text:
         refuse(problems, stack)
     cluster = _look_up_cluster(settings.cluster_name, stack, opts)
@@ -89,7 +87,7 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     site = replace(site, credentials=signed_in_as)
     if site.access_mode == "aws-auth" and settings.apply_to_cluster:
         text = settings.kubeconfig_text or kubeconfig(cluster, signed_in_as)
-        return replace(site, entry_lost_at=_entry_lost_at(text, site.names))
+        return replace(site, entry_lost_at=entry_lost_at(text, site.names))
     return site
 
 
@@ -101,10 +99,10 @@ def choose_site(
     tables: Sequence[RouteTable],
     volumes: Sequence[Volume],
 ) -> Site:
-    """Decides the subnet and the access mode, or refuses with all the reasons at once.
+    """Decides the subnet and the access mode. Refuses with all reasons at once.
 
-    ``subnets`` is the one that the settings name, or else all of the VPC, with its route ``tables``. The proxy stays
-    with the stack's own ``volumes``, unless another snapshot makes another volume anyway.
+    ``subnets`` is the one that the settings name, or else all of the VPC, with its route ``tables``. The subnet is in
+    the zone of the stack's ``volumes``, unless a new snapshot replaces the volume anyway.
     """
     problems: list[Problem] = []
     public = subnets if settings.subnet_id else public_subnets(subnets, tables)
@@ -129,7 +127,7 @@ def choose_site(
                 f"{NAMESPACE}:subnetId",
                 settings.subnet_id or "(not set)",
                 f"the volume with the proxy's data, {', '.join(v.id for v in volumes)}, is in {zone} and cannot leave "
-                f"it, but this would put the proxy into {public[0].availability_zone}: name a public subnet in {zone}; "
+                f"it, but this subnet is in {public[0].availability_zone}: name a public subnet in {zone}; "
                 "docs/operations.md says how to move the proxy to another zone",
                 as_yaml(f"{NAMESPACE}:subnetId", "subnet-0123456789abcdef0") + f"   # a public subnet in {zone}",
             )
@@ -150,7 +148,7 @@ def choose_site(
             Problem(
                 f"{NAMESPACE}:accessMode",
                 settings.access_mode,
-                f"{cluster.name} has the authentication mode {cluster.authentication_mode}, which cannot do that",
+                f"{cluster.name} has the authentication mode {cluster.authentication_mode}, which does not allow this",
                 as_yaml(f"{NAMESPACE}:accessMode", "auto"),
             )
         )
@@ -159,7 +157,7 @@ def choose_site(
 
 
 def access_mode(requested: str, authentication_mode: str) -> str:
-    """``access-entry`` or ``aws-auth``; empty when the cluster cannot do what is requested."""
+    """``access-entry`` or ``aws-auth``; empty if the cluster cannot do what is requested."""
     possible = {
         "API": ("access-entry",),
         "API_AND_CONFIG_MAP": ("access-entry", "aws-auth"),
@@ -171,10 +169,10 @@ def access_mode(requested: str, authentication_mode: str) -> str:
 
 
 def endpoint_warning(site: Site, public_ip: str) -> str:
-    """What to change at the cluster so that the proxy, at ``public_ip``, reaches its API; empty when it does.
+    """What to change in the cluster so that the proxy, at ``public_ip``, reaches its API; empty if it does.
 
-    In the cluster's VPC the endpoint's name is private addresses, if there are
-    any. Everywhere else, and without them, the proxy takes the public endpoint.
+    If the cluster has a private endpoint, its name resolves to private addresses in the cluster's VPC. Otherwise the
+    proxy uses the public endpoint.
     """
     cluster = site.cluster
     if cluster.endpoint_private_access and site.subnet.vpc_id == cluster.vpc_id:
@@ -190,7 +188,7 @@ def endpoint_warning(site: Site, public_ip: str) -> str:
 
 
 def kubeconfig(cluster: Cluster, credentials: Credentials) -> str:
-    """A kubeconfig that holds no secret: each use asks the AWS CLI for a token, with ``credentials``."""
+    """A kubeconfig without a secret: each use asks the AWS CLI for a token, with ``credentials``."""
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
@@ -232,22 +230,21 @@ def _look_up_cluster(name: str, stack: str, opts: pulumi.InvokeOptions | None) -
     try:
         found = aws.eks.get_cluster(name=name, opts=opts)
     except Exception as error:
-        # The AWS provider's own words, and EKS's.
+        # The words of the AWS provider and of EKS.
         if not any(words in str(error) for words in ("couldn't find resource", "ResourceNotFound", "No cluster found")):
             raise
-        rule = f"there is no such cluster here; {_clusters_there_are(opts)}"
+        rule = f"no cluster has this name here; {_existing_clusters(opts)}"
         refuse(
             [Problem(f"{NAMESPACE}:clusterName", name, rule, as_yaml(f"{NAMESPACE}:clusterName", "production"))], stack
         )
         raise
-    # A cluster from before access entries has no mode: it is the map's.
     modes = [config.authentication_mode for config in found.access_configs or []]
     return Cluster(
         name=found.name,
         arn=found.arn,
         endpoint=found.endpoint,
         certificate_authority=found.certificate_authorities[0].data,
-        authentication_mode=(modes or [""])[0] or "CONFIG_MAP",
+        authentication_mode=(modes or [""])[0] or DEFAULT_AUTHENTICATION_MODE,
         vpc_id=found.vpc_config.vpc_id,
         security_group_id=found.vpc_config.cluster_security_group_id,
         endpoint_public_access=found.vpc_config.endpoint_public_access,
@@ -256,11 +253,11 @@ def _look_up_cluster(name: str, stack: str, opts: pulumi.InvokeOptions | None) -
     )
 
 
-def _clusters_there_are(opts: pulumi.InvokeOptions | None) -> str:
+def _existing_clusters(opts: pulumi.InvokeOptions | None) -> str:
     try:
         names = aws.eks.get_clusters(opts=opts).names
-    except Exception as error:  # a help in a message, so never the message itself
-        return f"those that are there could not be listed ({textwrap.shorten(str(error), 100)})"
+    except Exception as error:  # this is only a hint, and must not replace the message
+        return f"could not list the clusters: {textwrap.shorten(str(error), 100)}"
     return f"there are {', '.join(sorted(names))}" if names else "there is none in this account and region"
 
 
@@ -287,7 +284,7 @@ def _look_up_route_tables(vpc_id: str, opts: pulumi.InvokeOptions | None) -> lis
 
 
 def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volume]:
-    """The data volume of the stack, if it is there already; for a while two, when one takes the other's place."""
+    """The data volume of the stack, if it exists. There are two for a while if one replaces the other."""
     ids = aws.ebs.get_ebs_volumes(
         filters=[
             {"name": f"tag:{STACK_TAG}", "values": [stack]},
@@ -297,18 +294,3 @@ def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volu
     ).ids
     found = [aws.ebs.get_volume(filters=[{"name": "volume-id", "values": [i]}], opts=opts) for i in ids]
     return [Volume(volume.volume_id, volume.availability_zone, volume.snapshot_id) for volume in found]
-
-
-def _entry_lost_at(kubeconfig_text: str, names: Names) -> str:
-    """See ``Site.entry_lost_at``. A cluster that does not answer is only warned about: a preview can do without it."""
-    try:
-        found: Any = aws_auth.connect(io.StringIO(kubeconfig_text)).list_namespaced_config_map(
-            aws_auth.NAMESPACE, field_selector=f"metadata.name={aws_auth.NAME}", _request_timeout=10
-        )
-        maps = found.items or []
-        if maps and aws_auth.has(maps[0].data or {}, names.username, names.group):
-            return ""
-    except Exception as error:
-        pulumi.log.warn(f"aws-auth could not be looked at, so whether the proxy is still in it is not known: {error}")
-        return ""
-    return (maps[0] if maps else found).metadata.resource_version

@@ -1,5 +1,6 @@
-"""What the proxy may do in the cluster, and how the cluster learns of the proxy's role."""
+"""The proxy's permissions in the cluster, and the mapping from its IAM role to a Kubernetes group."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +11,19 @@ import pulumi_command as command
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.rbac import v1 as rbac
 
+from components.aws_auth import configmap
 from components.commands import run_module
-from components.settings import Team
+from components.settings import Settings, Team
 from components.team_access import SHARED_USER
+
+ROLE_ID_TAG = "teleport-eks/role-id"
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the proxy is called in the cluster: as in the guide of 2019, so that what people look for is there.
+    """The proxy's names in the cluster, the same as in the guide of 2019, so that people find them.
 
-    ``suffix`` keeps a second proxy in the same cluster apart, for example ``-blue``.
+    ``suffix``, for example ``-blue``, is for a second proxy in the same cluster.
     """
 
     suffix: str = ""
@@ -41,15 +45,14 @@ class Names:
         return f"teleport{self.suffix}"
 
     def team(self, team: Team) -> str:
-        return f"teleport-{team.organization.lower()}-{team.team}{self.suffix}"
+        return f"teleport-{team.name}{self.suffix}"
 
 
 def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
-    """The proxy's whole power in the cluster: to be the teams' groups, and nobody else.
+    """All that the proxy may do in the cluster: impersonate the teams' groups, and nobody else.
 
-    Without resourceNames, ``groups`` would include system:masters, and ``users``
-    the control plane's own, which are as good as that; so both are scoped, and
-    service accounts are left out. ``person`` lifts the scope of users, since
+    Without resourceNames, it could impersonate the group system:masters and the control plane's users, which are as
+    powerful. So both are limited, and service accounts are left out. ``person`` lifts the limit on users, because
     GitHub logins are not known beforehand.
     """
     groups = sorted({group for team in teams for group in team.kubernetes_groups} | {"system:authenticated"})
@@ -59,7 +62,7 @@ def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list
     return [
         {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"], "resourceNames": groups},
         users,
-        # What Teleport asks for itself: its health check, and what a person may do.
+        # Teleport's own requests: its health check, and what a person may do.
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
         {
             "apiGroups": ["authorization.k8s.io"],
@@ -75,43 +78,54 @@ def impersonators(group: str, allow_anonymous: bool) -> list[Any]:
 
 
 def _rbac(kind: str, name: str) -> Any:
-    """A subject or a role, as bindings refer to it."""
+    """A subject or a role, in the form that bindings use."""
     return {"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"}
 
 
 def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "/dev/stdin") -> str:
-    """``components.aws_auth`` as a shell command. By standard input, no secret of the kubeconfig is in an argument."""
+    """``components.aws_auth`` as a shell command. It reads the kubeconfig, which can hold secrets, from its input."""
     identity = {"--role-arn": role_arn, "--username": names.username, "--group": names.group}
     options = {"--kubeconfig": kubeconfig, **identity}
     return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
+def entry_lost_at(kubeconfig: str, names: Names) -> str:
+    """The version of aws-auth if it maps no role to the proxy's user and group; empty if it does.
+
+    Only a changed input makes Pulumi show and run a command again. This version is such an input, so a preview shows
+    that somebody removed the entry. A cluster that does not answer is no error, because a preview can do without it.
+    """
+    try:
+        found: Any = configmap.connect(io.StringIO(kubeconfig)).list_namespaced_config_map(
+            configmap.NAMESPACE, field_selector=f"metadata.name={configmap.NAME}", _request_timeout=10
+        )
+        maps = found.items or []
+        if maps and configmap.has(maps[0].data or {}, names.username, names.group):
+            return ""
+    except Exception as error:
+        pulumi.log.warn(f"Could not read aws-auth; skipped the drift check: {error}")
+        return ""
+    return (maps[0] if maps else found).metadata.resource_version
+
+
 @dataclass(frozen=True)
 class ClusterAccessArgs:
-    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster.
+    """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster."""
 
-    ``entry_lost_at``: the version of aws-auth in which the entry is missing, see ``cluster.Site``.
-    """
-
-    cluster_name: str
+    settings: Settings
     names: Names
     access_mode: str
     kubeconfig: pulumi.Input[str]
     role_arn: pulumi.Input[str]
     role_unique_id: pulumi.Input[str]
-    teams: Sequence[Team]
-    kubernetes_identity: str
-    allow_anonymous_impersonation: bool
-    edit_aws_auth: bool
     entry_lost_at: str
 
 
 class ClusterAccess(pulumi.ComponentResource):
     """Owns the impersonation role, its binding, the teams' bindings, and the mapping of the IAM role to a group.
 
-    The mapping is an access entry, or one item of aws-auth's ``mapRoles``. That
-    map is everybody's: the rest of it is not touched, whatever happens here. The
-    roles that teams are bound to, and their namespaces, are the cluster's own.
+    The mapping is an access entry, or one item of aws-auth's ``mapRoles``. Others use that map too, so nothing else in
+    it changes. The cluster owns the roles that teams are bound to, and the namespaces.
     """
 
     def __init__(
@@ -124,50 +138,51 @@ class ClusterAccess(pulumi.ComponentResource):
     ) -> None:
         super().__init__("teleport-eks:index:ClusterAccess", name, None, opts)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=k8s_provider)
+        settings = args.settings
 
         rbac.ClusterRole(
             f"{name}-impersonation",
             metadata={"name": args.names.cluster_role},
-            rules=impersonation_rules(args.teams, args.kubernetes_identity),
+            rules=impersonation_rules(settings.teams, settings.kubernetes_identity),
             opts=in_cluster,
         )
         rbac.ClusterRoleBinding(
             f"{name}-impersonators",
             metadata={"name": args.names.binding},
             role_ref=_rbac("ClusterRole", args.names.cluster_role),
-            subjects=impersonators(args.names.group, args.allow_anonymous_impersonation),
+            subjects=impersonators(args.names.group, settings.allow_anonymous_impersonation),
             opts=in_cluster,
         )
-        for team in args.teams:
-            _bind(f"{name}-{team.organization.lower()}-{team.team}", args.names.team(team), team, in_cluster)
+        for team in settings.teams:
+            _bind(f"{name}-{team.name}", args.names.team(team), team, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
                 f"{name}-access-entry",
-                cluster_name=args.cluster_name,
+                cluster_name=settings.cluster_name,
                 principal_arn=args.role_arn,
                 kubernetes_groups=[args.names.group],
                 user_name=args.names.username,
-                # EKS remembers the role's unique id: an entry made for an earlier role of the same name is dead.
-                tags={"teleport-eks/role-id": args.role_unique_id},
+                # EKS stores the role's unique id, so an entry for an earlier role of the same name does not work.
+                tags={ROLE_ID_TAG: args.role_unique_id},
                 opts=pulumi.ResourceOptions(
-                    parent=self, delete_before_replace=True, replace_on_changes=['tags["teleport-eks/role-id"]']
+                    parent=self, delete_before_replace=True, replace_on_changes=[f'tags["{ROLE_ID_TAG}"]']
                 ),
             )
-        elif args.edit_aws_auth:
+        elif settings.apply_to_cluster:
             role_arn = pulumi.Output.from_input(args.role_arn)
             add = role_arn.apply(lambda arn: aws_auth_command("add", arn, args.names))
             command.local.Command(
                 f"{name}-aws-auth",
                 create=add,
                 update=add,
-                # A stack can be destroyed when its cluster is gone already.
+                # So that a stack can be destroyed after its cluster.
                 delete=role_arn.apply(lambda arn: f"{aws_auth_command('remove', arn, args.names)} --unreachable-ok"),
                 stdin=args.kubeconfig,
-                # Another role is another item: add it, then remove the old one.
+                # Another role gets another item: the new one is added, then the old one is removed.
                 triggers=[role_arn],
-                # Not read by the command: a new version here is what makes Pulumi run it again for a lost entry. With
-                # the entry there, what an earlier run left here is kept, so that it is no change.
+                # The command does not read this, see entry_lost_at. If the entry is there, the value of an earlier run
+                # stays, so that it is no change.
                 environment={"ENTRY_LOST_AT": args.entry_lost_at},
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=[] if args.entry_lost_at else ["environment"]),
             )
@@ -175,14 +190,14 @@ class ClusterAccess(pulumi.ComponentResource):
         self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": args.names.group})
 
 
-def _bind(name: str, name_there: str, team: Team, opts: pulumi.ResourceOptions) -> None:
-    """Gives the team's groups its role: in its namespaces, or without any in the whole cluster."""
+def _bind(name: str, name_in_cluster: str, team: Team, opts: pulumi.ResourceOptions) -> None:
+    """Gives the team's groups its role: in its namespaces, or in the whole cluster if it has none."""
     if not team.cluster_role:
         return
     role = _rbac("ClusterRole", team.cluster_role)
     subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
     if not team.namespaces:
-        rbac.ClusterRoleBinding(name, metadata={"name": name_there}, role_ref=role, subjects=subjects, opts=opts)
+        rbac.ClusterRoleBinding(name, metadata={"name": name_in_cluster}, role_ref=role, subjects=subjects, opts=opts)
     for namespace in team.namespaces:
-        metadata: Any = {"name": name_there, "namespace": namespace}
+        metadata: Any = {"name": name_in_cluster, "namespace": namespace}
         rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)

@@ -2,8 +2,8 @@
 
 import shlex
 
-# Relative to the project's directory, where they run, so that a resource's inputs are the same on every machine;
-# Pulumi.yaml has the program's own environment there.
+# Relative to the project's directory, where commands run, so that a resource's inputs are the same on every machine.
+# It is the environment that Pulumi.yaml names.
 PYTHON = ".venv/bin/python"
 
 

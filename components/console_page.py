@@ -1,4 +1,4 @@
-"""The stack's page in Pulumi Cloud's console, which is the output ``readme``; its template is ``Pulumi.README.md``."""
+"""The stack's page in Pulumi Cloud's console: the output ``readme``, from the template ``Pulumi.README.md``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).parent.parent / "Pulumi.README.md"
 
 
 def console_page(settings: Settings, site: Site, outputs: Mapping[str, str]) -> str:
-    """Markdown with the stack's address, login, teams, cost and links. It holds no secret."""
+    """Markdown with the stack's address, login, teams, cost and links. It has no secret."""
     template = jinja2.Template(TEMPLATE.read_text(), undefined=jinja2.StrictUndefined, trim_blocks=True)
     region = site.cluster.region
     console = f"https://{region}.console.aws.amazon.com"

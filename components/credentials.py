@@ -1,7 +1,7 @@
-"""Which AWS credentials the stack's configuration asks for, for what runs beside the AWS provider.
+"""The AWS credentials that the stack's configuration asks for, in the form that the AWS CLI takes.
 
-The provider reads ``aws:profile`` and ``aws:assumeRoles`` from the stack's file. The AWS CLI, which signs kubectl in
-and reads the host's console, does not, and would be somebody else.
+The AWS provider reads ``aws:profile`` and ``aws:assumeRoles`` from the stack's file. The AWS CLI, which signs in to the
+cluster and reads the host's console, does not, so it needs them as options.
 """
 
 import json
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.settings import Problem
+from components.errors import Problem
 
-# What the AWS CLI has no option for.
+# The AWS CLI has no options for these.
 PROVIDER_ONLY = (
     "accessKey",
     "secretKey",
@@ -22,24 +22,27 @@ PROVIDER_ONLY = (
 )
 
 
+KEYS = ("profile", "assumeRole", "assumeRoles", *PROVIDER_ONLY)
+
+
 @dataclass(frozen=True)
 class Credentials:
-    """A profile of the AWS CLI, and a role to assume with it; without either, what the environment has."""
+    """A profile of the AWS CLI, and a role to assume with it. Without them, the CLI uses the environment."""
 
     profile: str | None = None
     role_arn: str | None = None
 
 
 def credentials(config: Mapping[str, str]) -> tuple[Credentials, list[Problem]]:
-    """What can be handed on of ``config``, which has the keys of the namespace ``aws``, and what cannot."""
+    """The credentials in ``config``, the keys under ``aws:``, and a problem for each key that the CLI cannot use."""
     roles: Sequence[dict[str, Any]] = json.loads(config.get("assumeRoles") or "[]")
     if legacy := json.loads(config.get("assumeRole") or "{}"):
         roles = [legacy, *roles]
-    problems = [_problem(key, "(set)", "is known to the AWS provider only") for key in PROVIDER_ONLY if config.get(key)]
+    problems = [_problem(key, "(set)", "works in the AWS provider only") for key in PROVIDER_ONLY if config.get(key)]
     if len(roles) > 1:
         problems.append(_problem("assumeRoles", f"{len(roles)} roles", "has more than one role"))
     for role in roles[:1]:
-        # Only the role's ARN has an option; the session's name and length change nobody's permissions.
+        # The CLI has an option for the ARN only. The session's name and length do not change permissions.
         limits = sorted(set(role) - {"roleArn", "sessionName", "duration"})
         if limits:
             problems.append(_problem("assumeRoles", role.get("roleArn", ""), f"has {', '.join(limits)}"))
@@ -51,7 +54,7 @@ def _problem(key: str, value: str, what: str) -> Problem:
     return Problem(
         f"aws:{key}",
         value,
-        f"{what}, and `aws eks get-token`, which signs in to the cluster, cannot do the same: put it into a profile of "
-        "~/.aws/config and name that; or set teleport-eks:kubeconfig",
+        f"{what}, but `aws eks get-token`, which signs in to the cluster, cannot use that: put it into a profile of "
+        "~/.aws/config and name the profile here, or set teleport-eks:kubeconfig",
         "aws:profile: NAME",
     )

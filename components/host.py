@@ -1,4 +1,4 @@
-"""The host: one instance that can be replaced at any time."""
+"""The host: one instance, which can be replaced at any time."""
 
 from dataclasses import dataclass
 
@@ -8,84 +8,76 @@ import pulumi_command as command
 
 from components.commands import run_module
 from components.credentials import Credentials
+from components.settings import Settings
 
-# AWS keeps the newest image's id here; "kernel-default" follows the release's own kernel.
+# The parameter holds the id of the newest image. "kernel-default" is the release's own kernel.
 AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
 AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True)
 class ProxyHostArgs:
-    """``architecture`` is Teleport's name of it, amd64 or arm64; ``user_data`` is base64.
+    """``user_data`` is base64. The host reports ``revision`` on its console when it is up."""
 
-    ``replace_on_change``: whether other user data means another instance.
-
-    ``wait_minutes``: how long to wait until Teleport ``teleport_version`` answers at ``hostname``, or the host reports
-    that it is up, with ``revision``; 0 is not at all.
-    """
-
-    instance_type: str
-    architecture: str
+    settings: Settings
     subnet_id: str
     security_group_id: pulumi.Input[str]
     instance_profile: pulumi.Input[str]
     allocation_id: pulumi.Input[str]
     volume_id: pulumi.Input[str]
     user_data: pulumi.Input[str]
-    replace_on_change: bool
     hostname: pulumi.Input[str]
     revision: pulumi.Input[str]
-    teleport_version: str
     region: str
-    wait_minutes: int
     credentials: Credentials
 
 
 def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision: str) -> str:
     """``components.ready`` as a shell command."""
     options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
-    options |= {"--minutes": str(args.wait_minutes), "--version": args.teleport_version, "--revision": revision}
+    options |= {"--minutes": str(args.settings.wait_minutes), "--version": args.settings.teleport_version}
+    options |= {"--revision": revision}
     options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
     options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
     return run_module("components.ready", *(word for option in options.items() for word in option))
 
 
 class ProxyHost(pulumi.ComponentResource):
-    """Owns the instance, what ties the address and the volume to it (not those two), and the wait for its boot."""
+    """Owns the instance, the attachments of the address and the volume (not these two), and the wait for its boot."""
 
     instance_id: pulumi.Output[str]
 
     def __init__(self, name: str, args: ProxyHostArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyHost", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
 
-        image = aws.ssm.get_parameter_output(
-            name=AMI_PARAMETER.format(AMI_ARCHITECTURE[args.architecture]), opts=pulumi.InvokeOutputOptions(parent=self)
-        )
+        parameter = AMI_PARAMETER.format(AMI_ARCHITECTURE[settings.architecture])
+        image = aws.ssm.get_parameter_output(name=parameter, opts=pulumi.InvokeOutputOptions(parent=self))
         instance = aws.ec2.Instance(
-            # Another architecture needs another image, which ignore_changes would hold back: so another resource.
-            f"{name}-{args.architecture}",
+            # Another architecture needs another image. ignore_changes would block that, so it is another resource.
+            f"{name}-{settings.architecture}",
             ami=image.insecure_value,
-            instance_type=args.instance_type,
+            instance_type=settings.instance_type,
             subnet_id=args.subnet_id,
             vpc_security_group_ids=[args.security_group_id],
             iam_instance_profile=args.instance_profile,
             user_data_base64=args.user_data,
-            # Without a new instance the provider stops it, changes the user data and starts it; the files are written
-            # at each boot, so the change reaches the host either way.
-            user_data_replace_on_change=args.replace_on_change,
+            # Otherwise the provider stops the instance, changes the user data and starts it. cloud-init writes the
+            # files at each boot, so the change reaches the host either way.
+            user_data_replace_on_change=settings.host_updates == "replace",
             metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
-            # Room for two releases of Teleport side by side; nothing on it has to be kept.
+            # Room for two releases of Teleport. Nothing on this disk has to be kept.
             root_block_device={"encrypted": True, "volume_type": "gp3", "volume_size": 16},
             tags={"Name": name},
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # A newer image is no reason to replace a host that updates itself.
+                # The host updates itself, so a newer image is no reason to replace it.
                 ignore_changes=["ami"],
-                # The volume and the address can be on one instance only.
+                # The volume and the address can be attached to one instance only.
                 delete_before_replace=True,
-                # Another volume means another instance, in place or not: the provider stops an instance to take its
-                # volume away, and does not start it again.
+                # Another volume needs another instance, even with in-place updates: to detach the volume, the provider
+                # stops the instance, and does not start it again.
                 replacement_trigger=args.volume_id,
             ),
         )
@@ -104,14 +96,14 @@ class ProxyHost(pulumi.ComponentResource):
             allow_reassociation=True,
             opts=child,
         )
-        if args.wait_minutes:
+        if settings.wait_minutes:
             command.local.Command(
                 f"{name}-ready",
                 create=pulumi.Output.all(args.hostname, instance.id, args.revision).apply(
                     lambda known: ready_command(args, *known)
                 ),
-                # Only a new instance boots, and one whose user data changed; another number of minutes is nothing to
-                # wait for.
+                # There is a boot to wait for if the instance or its user data is new, not if only the number of minutes
+                # changed.
                 update="true",
                 triggers=[instance.id, args.revision],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[attachment, address]),

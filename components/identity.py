@@ -1,4 +1,4 @@
-"""The proxy host's AWS identity: what it may do in the account, and nothing else."""
+"""The host's AWS identity, with the few permissions that it needs."""
 
 import json
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-# What Session Manager's agent needs. AmazonSSMManagedInstanceCore is the better known one, but it
-# also reads every parameter of the account; this one reads none.
+# For Session Manager's agent. AmazonSSMManagedInstanceCore is better known, but it may also read every parameter of
+# the account. This one may read none.
 SESSION_MANAGER_POLICY = "AmazonSSMManagedEC2InstanceDefaultPolicy"
 
 
@@ -20,14 +20,13 @@ def assumed_by(service: str) -> str:
 def permissions(cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None) -> dict:
     """The host's policy document.
 
-    ``cluster_arn`` is the one cluster it serves; ``parameters_arn`` is the path of the
-    stack's own SSM parameters, for example ``arn:aws:ssm:...:parameter/teleport-eks/prod``;
-    ``hosted_zone_arn`` is the Route 53 zone in which it proves that it owns its name.
+    ``parameters_arn`` is the path of the stack's own SSM parameters, for example
+    ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
         {"Sid": "Cluster", "Effect": "Allow", "Action": "eks:DescribeCluster", "Resource": cluster_arn},
-        # Team roles, the GitHub connector and its client secret. SSM checks the path itself and what is below it.
+        # Team roles, the GitHub connector and its client secret. SSM checks the path and everything below it.
         {
             "Sid": "Parameters",
             "Effect": "Allow",
@@ -72,8 +71,7 @@ class ProxyIdentityArgs:
 class ProxyIdentity(pulumi.ComponentResource):
     """Owns a role that EC2 may assume, its inline policy and its instance profile.
 
-    The role is named by Pulumi, so that a recreated role gets a new ARN and no
-    old mapping in a cluster comes back to life.
+    Pulumi names the role, so that a new role has a new ARN, and an old mapping in a cluster does not apply to it.
     """
 
     role_arn: pulumi.Output[str]

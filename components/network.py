@@ -1,4 +1,4 @@
-"""The firewall: one rule per port and audience, and the proxy's way to the cluster's API."""
+"""The firewall: one rule per port and audience, and one that lets the proxy reach the cluster's API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,22 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from components.ports import Port
+
 EVERYBODY = "0.0.0.0/0"
 
-CLIENT_PORTS = {3080: "web", 3023: "SSH proxy", 3024: "reverse tunnel", 3026: "Kubernetes"}
-ADMIN_PORTS = {22: "SSH", 3022: "SSH node", 3025: "auth"}
+CLIENT_PORTS = {
+    Port.WEB: "web",
+    Port.SSH_PROXY: "SSH proxy",
+    Port.TUNNEL: "reverse tunnel",
+    Port.KUBERNETES: "Kubernetes",
+}
+ADMIN_PORTS = {Port.SSH: "SSH", Port.NODE: "SSH node", Port.AUTH: "auth"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One port that one audience may reach."""
+    """Lets the addresses of ``cidr`` reach one port."""
 
     port: int
     cidr: str
@@ -22,21 +29,21 @@ class Rule:
 
 
 def rules(client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_challenge: bool) -> list[Rule]:
-    """Who may reach what.
+    """Who may reach which port.
 
-    ``http_challenge``: Let's Encrypt checks the name on port 80, from addresses that it does not publish.
+    For ``http_challenge``, Let's Encrypt connects to port 80 from addresses that it does not publish.
     """
     allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS.items() for cidr in client_cidrs]
     allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
     if http_challenge:
-        allowed.append(Rule(80, EVERYBODY, "ACME HTTP-01 challenge"))
+        allowed.append(Rule(Port.ACME, EVERYBODY, "ACME HTTP-01 challenge"))
     return allowed
 
 
 @dataclass(frozen=True)
 class ProxyNetworkArgs:
     vpc_id: str
-    # None: the proxy is not in the cluster's VPC, so it takes the public endpoint, which no security group guards.
+    # None if the proxy is in another VPC. It then uses the public endpoint, which has no security group.
     cluster_security_group_id: str | None
     rules: Sequence[Rule]
 
@@ -44,7 +51,7 @@ class ProxyNetworkArgs:
 class ProxyNetwork(pulumi.ComponentResource):
     """Owns the proxy's security group with its rules, and one rule on the cluster's security group: 443 from the proxy.
 
-    Rules are resources of their own: inline rules would take the group from anybody else's.
+    Each rule is a resource, because inline rules would delete the rules that others added to the group.
     """
 
     security_group_id: pulumi.Output[str]
@@ -56,7 +63,7 @@ class ProxyNetwork(pulumi.ComponentResource):
         group = aws.ec2.SecurityGroup(
             f"{name}-group",
             vpc_id=args.vpc_id,
-            description="Teleport proxy",  # never change it: a new description replaces the group
+            description="Teleport proxy",  # a new description would replace the group
             tags={"Name": name},
             opts=child,
         )
@@ -71,7 +78,7 @@ class ProxyNetwork(pulumi.ComponentResource):
                 description=rule.description,
                 opts=child,
             )
-        # AWS, GitHub, Let's Encrypt and Teleport's downloads publish no addresses to narrow this to.
+        # AWS, GitHub, Let's Encrypt and Teleport's downloads have no fixed addresses to narrow this to.
         aws.vpc.SecurityGroupEgressRule(
             f"{name}-egress", security_group_id=group.id, ip_protocol="-1", cidr_ipv4=EVERYBODY, opts=child
         )

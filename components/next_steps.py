@@ -1,24 +1,25 @@
-"""What the operator does after ``pulumi up``, with this stack's own names and addresses."""
+"""What to do after ``pulumi up``, with the names and addresses of the stack."""
 
-from components.address import callback_url, web_url
+from components.address import callback_url, sign_in_command, web_url
 from components.cluster import Site
 from components.cluster_access import aws_auth_command
-from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings, as_yaml
+from components.errors import as_yaml
+from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings
 
 
 def objects_directory(stack: str) -> str:
-    """Where the cluster's objects are written to, in the project's directory, when they are not applied."""
+    """The directory for the cluster's objects if they are not applied, relative to the project's."""
     return f"cluster-objects/{stack}"
 
 
 def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_arn: str) -> str:
-    """A numbered list, one step a line or a few."""
+    """A numbered list of steps."""
     organizations = list(dict.fromkeys(team.organization for team in settings.teams))
     steps = []
     if not settings.apply_to_cluster:
         add = f"\n{aws_auth_command('add', role_arn, site.names, 'KUBECONFIG-FILE')}"
         steps.append(
-            "From where the cluster's API can be reached, apply what was written for it:\n"
+            "On a machine that reaches the cluster's API, apply the files that were written for it:\n"
             f"kubectl apply --recursive -f {objects_directory(stack)}{add if site.access_mode == 'aws-auth' else ''}"
         )
     if not settings.github_client_id:
@@ -28,22 +29,22 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
             f"page:     https://github.com/organizations/{owner}/settings/applications/new\n"
             f"homepage: {web_url(hostname)}\n"
             f"callback: {callback_url(hostname)}\n"
-            "then set its id and a client secret:\n"
+            "Then set its id and a client secret:\n"
             f"pulumi config set -s {stack} {NAMESPACE}:githubClientId CLIENT-ID\n"
             f"pulumi config set -s {stack} --secret {NAMESPACE}:githubClientSecret"
         )
     if not settings.teams:
         steps.append(f"Add a team to Pulumi.{stack}.yaml:\n{as_yaml(f'{NAMESPACE}:teams', [EXAMPLE_TEAM])}")
     if steps:
-        steps.append(f"Apply it; the instance stays:\npulumi up -s {stack}")
+        steps.append(f"Apply it (the instance stays):\npulumi up -s {stack}")
     steps += [
-        f"Approve the app for {organization}, else its teams stay invisible:\n"
+        f"Approve the app for {organization}, otherwise Teleport cannot see its teams:\n"
         f"https://github.com/organizations/{organization}/settings/oauth_application_policy"
         for organization in organizations
     ]
     steps.append(
-        "Sign in, and see who you are in the cluster:\n"
-        f"tsh login --proxy={hostname}:3080\n"
+        "Sign in, and check who you are in the cluster:\n"
+        f"{sign_in_command(hostname)}\n"
         f"tsh kube login {settings.cluster_name}\n"
         "kubectl auth whoami"
     )

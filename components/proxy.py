@@ -1,4 +1,4 @@
-"""The whole: a Teleport proxy in front of one EKS cluster."""
+"""A Teleport proxy in front of one EKS cluster, with all its parts."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.address import ProxyAddress, ProxyAddressArgs, callback_url, web_url
+from components.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
 from components.cluster import Site, endpoint_warning, kubeconfig
 from components.cluster_access import ClusterAccess, ClusterAccessArgs
 from components.host import ProxyHost, ProxyHostArgs
@@ -21,7 +21,7 @@ from userdata import HostConfig, render, revision
 
 @dataclass(frozen=True)
 class TeleportProxyArgs:
-    """``stack`` names this proxy among all in the account: its SSM parameters are ``/teleport-eks/<stack>/...``."""
+    """``stack`` is the proxy's name in the account. Its SSM parameters are ``/teleport-eks/<stack>/...``."""
 
     stack: str
     settings: Settings
@@ -29,7 +29,7 @@ class TeleportProxyArgs:
 
 
 class TeleportProxy(pulumi.ComponentResource):
-    """Owns all that the proxy is made of; the cluster, its VPC and its aws-auth map are somebody else's and stay so."""
+    """Owns all parts of the proxy. It does not own the cluster, the VPC or the aws-auth map."""
 
     outputs: dict[str, pulumi.Input]
 
@@ -46,12 +46,7 @@ class TeleportProxy(pulumi.ComponentResource):
 
         address = ProxyAddress(
             f"{name}-address",
-            ProxyAddressArgs(
-                dynamic_dns=settings.dynamic_dns,
-                domain_name=settings.domain_name,
-                hosted_zone_id=zone.zone_id if zone else None,
-                protect=settings.protect,
-            ),
+            ProxyAddressArgs(settings, hosted_zone_id=zone.zone_id if zone else None),
             opts=child,
         )
         address.public_ip.apply(lambda ip: self._warn(endpoint_warning(args.site, ip)))
@@ -77,13 +72,10 @@ class TeleportProxy(pulumi.ComponentResource):
         storage = ProxyStorage(
             f"{name}-storage",
             ProxyStorageArgs(
+                settings=settings,
                 stack=args.stack,
                 partition=cluster.partition,
                 availability_zone=subnet.availability_zone,
-                size=settings.data_volume_size,
-                snapshot_id=settings.data_snapshot_id,
-                snapshot_days=settings.snapshot_days,
-                protect=settings.protect,
             ),
             opts=child,
         )
@@ -94,17 +86,17 @@ class TeleportProxy(pulumi.ComponentResource):
         )
         k8s_provider = kubernetes.Provider(
             f"{name}-cluster",
-            # The provider takes one of the two: where to apply objects, or where to write them. None would be the
-            # KUBECONFIG of whoever runs Pulumi.
+            # The provider takes a kubeconfig, to apply objects, or a directory, to write them to. Without a kubeconfig
+            # it would use the KUBECONFIG of the person who runs Pulumi, so this one is empty and not None.
             kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
-            # Another endpoint or way to sign in is the same cluster, so its objects stay. They are made anew only where
-            # they go elsewhere: into files, or into another cluster.
+            # The objects stay if only the endpoint or the way to sign in changes. Pulumi replaces them if they go into
+            # files or into another cluster.
             cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
-            # A stack can be destroyed when its cluster is gone, or out of reach: the provider then warns of each object
-            # that it leaves behind. None of them gives anybody access once the proxy's role is gone.
+            # So that a stack can be destroyed if its cluster was deleted or cannot be reached. The provider then warns
+            # of each object that it leaves behind. None of them gives access once the proxy's role is deleted.
             delete_unreachable=True,
-            # What kubectl changed in the proxy's own objects is put back, and no conflict. An object that was there
-            # before, and that the stack does not know, is an error all the same.
+            # If somebody changed the proxy's own objects with kubectl, Pulumi changes them back without a conflict. An
+            # object that existed before, and that is not in the stack, is still an error.
             enable_patch_force=True,
             render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
             opts=child,
@@ -112,16 +104,12 @@ class TeleportProxy(pulumi.ComponentResource):
         access = ClusterAccess(
             f"{name}-cluster-access",
             ClusterAccessArgs(
-                cluster_name=cluster.name,
+                settings=settings,
                 names=args.site.names,
                 access_mode=args.site.access_mode,
                 kubeconfig=kubeconfig_text,
                 role_arn=identity.role_arn,
                 role_unique_id=identity.role_unique_id,
-                teams=settings.teams,
-                kubernetes_identity=settings.kubernetes_identity,
-                allow_anonymous_impersonation=settings.allow_anonymous_impersonation,
-                edit_aws_auth=settings.apply_to_cluster,
                 entry_lost_at=args.site.entry_lost_at,
             ),
             k8s_provider=k8s_provider,
@@ -130,60 +118,43 @@ class TeleportProxy(pulumi.ComponentResource):
         TeamAccess(
             f"{name}-teams",
             TeamAccessArgs(
-                parameters_path=parameters_path,
+                settings=settings,
                 stack=args.stack,
-                teams=settings.teams,
-                kubernetes_identity=settings.kubernetes_identity,
-                session_ttl=settings.session_ttl,
+                parameters_path=parameters_path,
                 callback_url=address.hostname.apply(callback_url),
-                github_client_id=settings.github_client_id,
-                github_client_secret=settings.github_client_secret,
             ),
             opts=child,
         )
 
-        def host_config(known: dict) -> HostConfig:
-            return HostConfig(
-                stack=args.stack,
-                cluster_name=cluster.name,
-                region=cluster.region,
-                hostname=known["hostname"],
-                public_ip=known["public_ip"],
-                volume_id=known["volume_id"],
-                parameters_path=parameters_path,
-                architecture=settings.architecture,
-                teleport_version=settings.teleport_version,
-                teleport_sha256=settings.teleport_sha256,
-                acme_email=settings.acme_email,
-                acme_server=settings.acme_server,
-                maintenance_window=settings.maintenance_window,
-                dns_zone_id=zone.zone_id if zone else None,
-            )
-
         configured = pulumi.Output.all(
             hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
-        ).apply(host_config)
+        ).apply(
+            lambda known: HostConfig(
+                settings=settings,
+                stack=args.stack,
+                region=cluster.region,
+                parameters_path=parameters_path,
+                dns_zone_id=zone.zone_id if zone else None,
+                **known,
+            )
+        )
         host = ProxyHost(
             f"{name}-host",
             ProxyHostArgs(
-                instance_type=settings.instance_type,
-                architecture=settings.architecture,
+                settings=settings,
                 subnet_id=subnet.id,
                 security_group_id=network.security_group_id,
                 instance_profile=identity.instance_profile,
                 allocation_id=address.allocation_id,
                 volume_id=storage.volume_id,
                 user_data=configured.apply(render),
-                replace_on_change=settings.host_updates == "replace",
                 hostname=address.hostname,
                 revision=configured.apply(revision),
-                teleport_version=settings.teleport_version,
                 region=cluster.region,
-                wait_minutes=settings.wait_minutes,
                 credentials=args.site.credentials,
             ),
-            # Teleport looks at the cluster when it starts, so the cluster should know it by then. Nobody should ask for
-            # the name before its record is there: "no such name" is remembered, and not by this machine alone.
+            # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
+            # too, because resolvers remember that a name does not exist.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
         )
 
@@ -193,7 +164,7 @@ class TeleportProxy(pulumi.ComponentResource):
             "webUrl": address.hostname.apply(web_url),
             "githubHomepageUrl": address.hostname.apply(web_url),
             "githubCallbackUrl": address.hostname.apply(callback_url),
-            "tshLogin": address.hostname.apply(lambda hostname: f"tsh login --proxy={hostname}:3080"),
+            "tshLogin": address.hostname.apply(sign_in_command),
             "instanceId": host.instance_id,
             "roleArn": identity.role_arn,
             "securityGroupId": network.security_group_id,

@@ -1,17 +1,17 @@
-"""Waits until a host is a working proxy, or says where its boot stopped.
+"""Waits until the proxy on a host works, or says where its boot stopped.
 
     python -m components.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R
 
-Asks ``https://NAME:3080/webapi/find``, and says every quarter of a minute what it sees. (``/webapi/ping`` is HTTP 400
-until there is a GitHub connector.) Exit 0 as soon as Teleport V answers with a certificate that this machine trusts, or
-when it has answered for a while with one that it does not: the host goes on trying to get one. After an upgrade in
-place, the release before it answers first, and is waited out.
+Asks ``/webapi/find`` on the web port, and prints every 15 seconds what it sees. (``/webapi/ping`` gives HTTP 400 until
+there is a GitHub connector.) Exits 0 when Teleport V answers with a certificate that this machine trusts. Also exits 0
+when it has answered for 3 minutes with one that this machine does not trust, because the host keeps trying to get one.
+After an upgrade in place, the old release answers first; the program waits until the new one does.
 
-Not every machine that runs Pulumi may reach port 3080: ``clientCidrs`` can be an office's. So while nothing answers,
-the host's console is read too. At the end of a boot the host writes the revision of its configuration there; if it is
-R, that is proof as well, and an older boot's report is not taken for it. Exit 0 then, with a warning.
+The machine that runs Pulumi may be outside ``clientCidrs``. So while nothing answers, the program reads the host's
+console too. At the end of a boot the host writes the revision of its configuration there. If that is R, and not the
+report of an older boot, the program exits 0 with a warning.
 
-Exit 1 after N minutes, with what the host last wrote to its console.
+After N minutes it exits 1 and prints what the host last wrote to its console.
 """
 
 import argparse
@@ -26,20 +26,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
-EVERY = 5  # seconds between two questions
-TELL_EVERY = 15  # seconds between two lines
-CONSOLE_EVERY = 30  # seconds between two looks at the console
+from components.ports import Port
+
+ASK_EVERY = 5  # seconds
+PRINT_EVERY = 15  # seconds
+READ_CONSOLE_EVERY = 30  # seconds
 CERTIFICATE_WITHIN = 180  # seconds that a certificate usually takes, from when the proxy first answers
 TRUSTED, UNTRUSTED = "answers", "answers, with a certificate that is not trusted yet"
 REPORTED = "does not answer here, but the host reports that it is up"
 
 
 class UnreachableError(Exception):
-    """Nothing that could be Teleport answers; the text says why."""
+    """Teleport does not answer. The text says why."""
 
 
 def look(url: str, version: str) -> str:
-    """What the proxy is like now: TRUSTED, UNTRUSTED, or which other release answers. Raises UnreachableError."""
+    """TRUSTED, UNTRUSTED, or the name of another release that answers. Raises UnreachableError."""
     try:
         return _ask(url, ssl.create_default_context(), version) or TRUSTED
     except urllib.error.URLError as error:
@@ -56,7 +58,7 @@ def look(url: str, version: str) -> str:
 
 
 def _ask(url: str, context: ssl.SSLContext, version: str) -> str:
-    """Empty if Teleport ``version`` answers, else what does."""
+    """Empty if Teleport ``version`` answers, else what answers instead."""
     with urllib.request.urlopen(url, timeout=10, context=context) as response:  # noqa: S310 - it is always https
         answer = json.load(response)
     found = answer.get("server_version") if isinstance(answer, dict) else None
@@ -66,9 +68,9 @@ def _ask(url: str, context: ssl.SSLContext, version: str) -> str:
 
 
 def wait(url: str, version: str, minutes: float, reported: Callable[[], bool]) -> Iterator[tuple[float, str]]:
-    """What is seen, with the seconds since the beginning, until it is good enough or the time is over.
+    """Yields seconds since the start, and the state at that time, until the proxy works or the time is over.
 
-    ``reported`` tells whether the host says on its console that it is up.
+    ``reported`` is whether the host says on its console that it is up.
     """
     began = time.monotonic()
     answered_at, read_at = None, 0.0
@@ -79,7 +81,7 @@ def wait(url: str, version: str, minutes: float, reported: Callable[[], bool]) -
         except UnreachableError as error:
             state, reachable = str(error), False
         seconds = time.monotonic() - began
-        if not reachable and seconds - read_at > CONSOLE_EVERY:
+        if not reachable and seconds - read_at > READ_CONSOLE_EVERY:
             read_at = seconds
             state = REPORTED if reported() else state
         yield seconds, state
@@ -89,15 +91,15 @@ def wait(url: str, version: str, minutes: float, reported: Callable[[], bool]) -
         good = state in (TRUSTED, REPORTED) or (state == UNTRUSTED and waited_for_certificate)
         if good or seconds > minutes * 60:
             return
-        time.sleep(EVERY)
+        time.sleep(ASK_EVERY)
 
 
 class ConsoleError(Exception):
-    """The console could not be read; the text says why."""
+    """The console cannot be read. The text says why."""
 
 
 def console(instance_id: str, region: str, profile: str | None, role_arn: str | None) -> list[str]:
-    """What the host's units said on its console: the steps of its boots, the newest last."""
+    """The lines that the host's units wrote to its console: the steps of its boots, the newest last."""
     keys = {}
     chosen = ("--profile", profile) if profile else ()
     if role_arn:
@@ -121,9 +123,9 @@ def _aws(*arguments: str, **environment: str) -> str:
             ["aws", *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConsoleError(f"its console could not be read: {error}") from error
+        raise ConsoleError(f"could not read its console: {error}") from error
     if done.returncode:
-        raise ConsoleError(f"its console could not be read: {done.stderr.strip()}")
+        raise ConsoleError(f"could not read its console: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -133,11 +135,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--instance-id", required=True)
     parser.add_argument("--region", required=True)
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--version", required=True, help="the Teleport release that has to answer")
-    parser.add_argument("--revision", required=True, help="what the host has to report on its console")
+    parser.add_argument("--version", required=True, help="the Teleport release that must answer")
+    parser.add_argument("--revision", required=True, help="the revision that the host must report on its console")
     parser.add_argument("--profile", help="of the AWS CLI, to read the console with")
     parser.add_argument("--role-arn", help="a role to assume for that")
-    parser.add_argument("--port", type=int, default=3080)
+    parser.add_argument("--port", type=int, default=Port.WEB)
     args = parser.parse_args(argv)
 
     read_console = functools.partial(console, args.instance_id, args.region, args.profile, args.role_arn)
@@ -153,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     for seconds, state in wait(url, args.version, args.minutes, reported):
         if seconds >= told:
             print(f"{seconds:4.0f} s  {url}: {state}", flush=True)
-            told = seconds + TELL_EVERY
+            told = seconds + PRINT_EVERY
     if state == TRUSTED:
         print(f"{args.hostname} {state}")
         return 0
@@ -164,16 +166,16 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if state == REPORTED:
         print(
-            f"warning: {args.hostname} {state}. If this machine is not in clientCidrs, that is how it should be; "
-            f"else a firewall on the way closes port {args.port}.",
+            f"warning: {args.hostname} {state}. If this machine is not in clientCidrs, that is as intended; "
+            f"otherwise a firewall on the way blocks port {args.port}.",
             file=sys.stderr,
         )
         return 0
     try:
-        said = "\n".join(read_console()[-8:]) or "it has written nothing to its console yet"
+        said = "\n".join(read_console()[-8:]) or "(it has not written anything to its console yet)"
     except ConsoleError as error:
         said = str(error)
-    print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. The host said last:", file=sys.stderr)
+    print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. Its last lines:", file=sys.stderr)
     print(said, file=sys.stderr)
     print(f"To look closer:\n  {closer}\n  journalctl -u teleport-bootstrap -u teleport", file=sys.stderr)
     return 1

@@ -2,30 +2,20 @@
 
 import difflib
 import ipaddress
-import json
-import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pulumi
+import pulumi.runtime
 import pydantic
 import yaml
-from pulumi.runtime.config import CONFIG, is_config_secret
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from pulumi.runtime.config import CONFIG
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
+from components.errors import Problem, as_yaml, refuse
 from components.network import rules
 
 NAMESPACE = "teleport-eks"
@@ -37,108 +27,110 @@ OLDEST_TELEPORT = {17: (17, 7, 26), 18: (18, 7, 4)}
 # EC2's quota of inbound rules, unless AWS has raised it.
 MOST_RULES = 60
 
+ACME_SERVER = r"^https://[^\s/]+/\S*$"
+CIDR = r"^([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?$"
+CLIENT_ID = r"^\S+$"
+CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
+EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
+HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+# From the generation on that shows volumes as NVMe devices, by which the host finds its own.
+INSTANCE_TYPE = (
+    r"^(t([3-9]|[1-9][0-9])|[mcr]([5-9]|[1-9][0-9]))[a-z]*(-flex)?"
+    r"\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
+)
+KUBERNETES_GROUP = r"^[^\s*]([^*]*[^\s*])?$"
+LOGIN = r"^[a-z_][a-z0-9_-]{0,31}$"
+MAINTENANCE_WINDOW = r"^(none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9])$"
+NAMESPACE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+ORGANIZATION = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
+SESSION_TTL = r"^([0-9]{1,2}h)?([0-9]{1,4}m)?$"
+SHA256 = r"^[0-9a-f]{64}$"
+SNAPSHOT = r"^snap-[0-9a-f]{8,17}$"
+SUBNET = r"^subnet-[0-9a-f]{8,17}$"
+TEAM_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
+VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 
-class ConfigurationError(pulumi.RunError):
-    """The stack cannot be brought up as it is configured. Pulumi prints the message, without a traceback."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: which key, what it holds, the rule, and the YAML to write instead."""
-
-    key: str
-    value: str
-    rule: str
-    write: str
-
-    def __str__(self) -> str:
-        write = self.write.replace("\n", "\n           ")
-        return f"  {self.key}\n    value: {self.value}\n    rule:  {self.rule}\n    write: {write}"
-
-
-def refuse(problems: list[Problem], stack: str) -> None:
-    """Raises one ConfigurationError with all ``problems``, if there are any."""
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        listed = "\n\n".join(str(problem) for problem in problems)
-        raise ConfigurationError(f"{count} in Pulumi.{stack}.yaml. Nothing was created or changed.\n\n{listed}\n")
-
-
-def as_yaml(key: str, value: Any) -> str:
-    """``key`` with its value, as it is written in a stack's file."""
-    text = yaml.safe_dump(value, sort_keys=False, default_flow_style=None).removesuffix("...\n").rstrip()
-    block = isinstance(value, list) and any(isinstance(item, dict) for item in value)
-    return f"{key}:\n{text}" if block else f"{key}: {text}"
-
-
-def _match(pattern: str, rule: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(rule)
-        return value
-
-    return AfterValidator(check)
+# What a message says of a value that does not match a pattern, or that pydantic refuses for another reason.
+WORDS = {
+    ACME_SERVER: "must be the https address of an ACME directory",
+    CIDR: "must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)",
+    CLIENT_ID: "must be the OAuth app's client id",
+    CLUSTER_NAME: "must be the name of an EKS cluster",
+    CLUSTER_ROLE: "must be the name of a ClusterRole",
+    EMAIL: "must be an e-mail address",
+    HOST_NAME: "must be a DNS name in lower case, without a dot at the end",
+    INSTANCE_TYPE: "must be a current instance type of the T, M, C or R family (t3, m5, c5, r5 or newer), "
+    "x86-64 such as t3.small or arm64 such as t4g.small",
+    KUBERNETES_GROUP: "must be the name of one Kubernetes group, without '*' and without blanks around it",
+    LOGIN: "must be a Unix login",
+    MAINTENANCE_WINDOW: "must be a day and a time in UTC, such as Sun 03:00, or none",
+    NAMESPACE_NAME: "must be the name of a Kubernetes namespace",
+    ORGANIZATION: "must be a GitHub organization's login, as its page on GitHub writes it",
+    SESSION_TTL: "must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit",
+    SHA256: "must be 64 hexadecimal digits in lower case",
+    SNAPSHOT: "must be a snapshot's id",
+    SUBNET: "must be a subnet's id",
+    TEAM_SLUG: "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
+    VERSION: "must be a release such as '18.10.1', quoted, without 'v'",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "int_parsing": "must be a whole number",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "missing": "required",
+    "model_type": "must be a map with the keys of a team",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_type": "must be text",
+    "tuple_type": "must be a YAML list",
+    "value_error": "{error}",
+}
 
 
 def _cidr(value: str) -> str:
     try:
-        return str(ipaddress.IPv4Network(value))
-    except ValueError as error:
-        if "/" in value and "host bits" in str(error):
-            network, address = ipaddress.IPv4Network(value, strict=False), value.partition("/")[0]
-            raise ValueError(
-                f"has host bits set: write {network} for the network or {address}/32 for the address"
-            ) from None
-        raise ValueError("must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)") from None
+        network = ipaddress.IPv4Network(value, strict=False)
+    except ValueError:
+        raise ValueError(WORDS[CIDR]) from None
+    address, slash, _ = value.partition("/")
+    if slash and address != str(network.network_address):
+        raise ValueError(f"has host bits set: write {network} for the network or {address}/32 for the address")
+    return str(network)
 
 
 def _session_ttl(value: str) -> str:
-    match = re.fullmatch(r"(?:(\d{1,2})h)?(?:(\d{1,4})m)?", value)
-    hours, minutes = (int(number or 0) for number in match.groups()) if match else (0, 0)
-    if not 1 <= hours * 60 + minutes <= 30 * 60:
-        raise ValueError("must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit")
+    hours, _, minutes = value.rpartition("h")
+    if not 1 <= int(hours or 0) * 60 + int(minutes.rstrip("m") or 0) <= 30 * 60:
+        raise ValueError(WORDS[SESSION_TTL])
     return value
 
 
 def _kubernetes_group(value: str) -> str:
-    if value != value.strip() or not value or "*" in value:
-        raise ValueError("must be the name of one Kubernetes group, without blanks or '*'")
     if value.startswith("system:") and value != "system:masters":
-        raise ValueError("must not be a group of Kubernetes' own (system:...): bind a role to a group of yours instead")
+        raise ValueError("must not be one of Kubernetes' own groups (system:...): bind a role to a group of yours")
     return value
 
 
-def _kubeconfig(value: str) -> str:
-    if "\n" not in value.strip() and not value.lstrip().startswith("{"):
+def _kubeconfig(secret: SecretStr) -> SecretStr:
+    """The text of a kubeconfig, read from a file if it is a path."""
+    text = secret.get_secret_value()
+    if "\n" not in text.strip() and not text.lstrip().startswith("{"):
         try:
-            value = Path(value).expanduser().read_text()
+            text = Path(text).expanduser().read_text()
         except OSError as error:
-            raise ValueError(f"is not a kubeconfig's text, and as a path: {error.strerror}") from None
+            raise ValueError(f"is neither a kubeconfig nor a file that can be read: {error.strerror}") from None
     try:
-        valid = "clusters" in yaml.safe_load(value)
+        valid = "clusters" in yaml.safe_load(text)
     except (yaml.YAMLError, TypeError):
         valid = False
     if not valid:
         raise ValueError("must be a kubeconfig, or the path of one")
-    return value
+    return SecretStr(text)
 
 
-def _parse_json(value: Any) -> Any:
-    # Pulumi hands lists to the program as JSON text.
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value or "[]")
-    except ValueError:
-        raise ValueError("must be a YAML list") from None
-
-
-_LIST = BeforeValidator(_parse_json)
-_HOST_NAME = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-HostName = Annotated[str, _match(_HOST_NAME, "must be a DNS name in lower case, without a dot at the end")]
-Cidr = Annotated[str, AfterValidator(_cidr)]
-KubernetesGroup = Annotated[str, AfterValidator(_kubernetes_group)]
-_DNS_LABEL = _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "must be the name of a Kubernetes namespace")
+HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
+Cidr = Annotated[str, Field(pattern=CIDR), AfterValidator(_cidr)]
+KubernetesGroup = Annotated[str, Field(pattern=KUBERNETES_GROUP), AfterValidator(_kubernetes_group)]
 
 
 class _Model(BaseModel):
@@ -151,24 +143,13 @@ class _Model(BaseModel):
 class Team(_Model):
     """A GitHub team, and what its members may be in the cluster and on the host."""
 
-    organization: Annotated[
-        str,
-        _match(
-            r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}",
-            "must be a GitHub organization's login, as its page on GitHub writes it",
-        ),
-    ] = Field(
+    organization: str = Field(
+        pattern=ORGANIZATION,
         description="The GitHub organization's login, in the upper and lower case of its page on GitHub: to Teleport, "
-        "`Acme` and `acme` are two."
+        "`Acme` and `acme` are two.",
     )
-    team: Annotated[
-        str,
-        _match(
-            r"[a-z0-9][a-z0-9_-]*",
-            "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
-        ),
-    ] = Field(description="The team's slug: the last part of its address on GitHub.")
-    logins: tuple[Annotated[str, _match(r"[a-z_][a-z0-9_-]{0,31}", "must be a Unix login")], ...] = Field(
+    team: str = Field(pattern=TEAM_SLUG, description="The team's slug: the last part of its address on GitHub.")
+    logins: tuple[Annotated[str, Field(pattern=LOGIN)], ...] = Field(
         default=(),
         description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default. "
         "A login that may use sudo, such as ec2-user, is root where Teleport's certificate authority is.",
@@ -181,13 +162,19 @@ class Team(_Model):
         default=(),
         description="The Kubernetes groups that members are in; at least one, unless the team is an auditor.",
     )
-    cluster_role: Annotated[str, _match(r"[A-Za-z0-9.:_-]+", "must be the name of a ClusterRole")] | None = Field(
+    cluster_role: str | None = Field(
         default=None,
+        pattern=CLUSTER_ROLE,
         description="A ClusterRole to bind the groups to, such as `view` or `edit`. None: bind them yourself.",
     )
-    namespaces: tuple[Annotated[str, _DNS_LABEL], ...] = Field(
+    namespaces: tuple[Annotated[str, Field(pattern=NAMESPACE_NAME)], ...] = Field(
         default=(), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
     )
+
+    @property
+    def name(self) -> str:
+        """In the names of all that this team gets."""
+        return f"{self.organization.lower()}-{self.team}"
 
     @field_validator("kubernetes_groups")
     @classmethod
@@ -233,10 +220,11 @@ class Settings(_Model):
     rule needs two keys, the later field's validator has it and reads the earlier.
     """
 
-    cluster_name: Annotated[str, _match(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", "must be the name of an EKS cluster")] = (
-        Field(description="The EKS cluster to give access to.", examples=["production"])
+    cluster_name: str = Field(
+        pattern=CLUSTER_NAME, description="The EKS cluster to give access to.", examples=["production"]
     )
-    acme_email: Annotated[str, _match(r"[^@\s]+@[^@\s]+\.[^@\s.]+", "must be an e-mail address")] = Field(
+    acme_email: str = Field(
+        pattern=EMAIL,
         description="The contact that the ACME account is opened with. Let's Encrypt does not keep it and sends no "
         "warnings; another `acmeServer` may.",
         examples=["platform@example.com"],
@@ -250,12 +238,12 @@ class Settings(_Model):
     allow_open_admin_cidrs: bool = Field(
         default=False, description="Lets adminCidrs hold ranges wider than /8, such as 0.0.0.0/0.", examples=[True]
     )
-    admin_cidrs: Annotated[tuple[Cidr, ...], _LIST] = Field(
+    admin_cidrs: tuple[Cidr, ...] = Field(
         default=(),
         description="Who may reach SSH (22, 3022) and the auth service (3025). Empty: nobody; use Session Manager.",
         examples=[["203.0.113.7/32"]],
     )
-    client_cidrs: Annotated[tuple[Cidr, ...], _LIST] = Field(
+    client_cidrs: tuple[Cidr, ...] = Field(
         default=("0.0.0.0/0",),
         description="Who may reach the web page (3080), the SSH proxy (3023), the tunnel (3024) and Kubernetes (3026).",
         examples=[["0.0.0.0/0"]],
@@ -265,34 +253,30 @@ class Settings(_Model):
         description="Which service names the proxy after its address, without domainName.",
         examples=["nip.io"],
     )
-    acme_server: Annotated[str, _match(r"https://[^\s/]+/\S*", "must be the https address of an ACME directory")] = (
-        Field(
-            default="https://acme-v02.api.letsencrypt.org/directory",
-            description="The ACME directory.",
-            examples=["https://acme-v02.api.letsencrypt.org/directory"],
-        )
+    acme_server: str = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory",
+        pattern=ACME_SERVER,
+        description="The ACME directory.",
+        examples=["https://acme-v02.api.letsencrypt.org/directory"],
     )
-    teleport_version: str = Field(default="18.10.1", description="The Teleport release to run.", examples=["18.10.1"])
-    teleport_sha256: Annotated[str, _match(r"[0-9a-f]{64}", "must be 64 hexadecimal digits in lower case")] | None = (
-        Field(
-            default=None,
-            description="The release's SHA-256, pinned. None: the one published beside it.",
-            examples=["0123456789abcdef" * 4],
-        )
+    teleport_version: str = Field(
+        default="18.10.1", pattern=VERSION, description="The Teleport release to run.", examples=["18.10.1"]
+    )
+    teleport_sha256: str | None = Field(
+        default=None,
+        pattern=SHA256,
+        description="The release's SHA-256, pinned. None: the one published beside it.",
+        examples=["0123456789abcdef" * 4],
     )
     instance_type: str = Field(
         default="t3.small",
+        pattern=INSTANCE_TYPE,
         description="x86-64 or arm64 of the T, M, C or R family, with 2 GiB of memory or more.",
         examples=["t3.small"],
     )
-    maintenance_window: Annotated[
-        str,
-        _match(
-            r"none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01]\d|2[0-3]):[0-5]\d",
-            "must be a day and a time in UTC, such as Sun 03:00, or none",
-        ),
-    ] = Field(
+    maintenance_window: str = Field(
         default="Sun 03:00",
+        pattern=MAINTENANCE_WINDOW,
         description="When a week the host may reboot, in UTC, if an update such as a new kernel needs it and nobody is "
         "connected. It tries for 4 hours. none: never.",
         examples=["Sun 03:00"],
@@ -302,8 +286,9 @@ class Settings(_Model):
         description="What a new Teleport or another change of the host does: a new instance, or a stop and start.",
         examples=["replace"],
     )
-    subnet_id: Annotated[str, _match(r"subnet-[0-9a-f]{8,17}", "must be a subnet's id")] | None = Field(
+    subnet_id: str | None = Field(
         default=None,
+        pattern=SUBNET,
         description="The public subnet to run in. None: one of the cluster's VPC, in the zone of the data volume.",
         examples=["subnet-0123456789abcdef0"],
     )
@@ -312,8 +297,9 @@ class Settings(_Model):
         description="How the cluster learns of the proxy's role. auto: as the cluster is set up.",
         examples=["auto"],
     )
-    github_client_id: Annotated[str, _match(r"\S+", "must be the OAuth app's client id")] | None = Field(
+    github_client_id: str | None = Field(
         default=None,
+        pattern=CLIENT_ID,
         description="The GitHub OAuth app's client id. None: the outputs say how to create the app.",
         examples=["Iv1.0123456789abcdef"],
     )
@@ -328,11 +314,12 @@ class Settings(_Model):
         description="Binds the impersonation role to system:anonymous too, as the guide of 2019 did.",
         examples=[False],
     )
-    teams: Annotated[tuple[Team, ...], _LIST] = Field(
+    teams: tuple[Team, ...] = Field(
         default=(), description="The GitHub teams, and what they are in the cluster.", examples=[[EXAMPLE_TEAM]]
     )
     session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
         default="12h",
+        pattern=SESSION_TTL,
         description="How long a sign-in lasts, and with it the access of somebody who has left a team.",
         examples=["12h"],
     )
@@ -347,9 +334,7 @@ class Settings(_Model):
     topology: Literal["single", "ha"] = Field(
         default="single", description="One instance, or several.", examples=["single"]
     )
-    kubeconfig: (
-        Annotated[SecretStr, AfterValidator(lambda text: SecretStr(_kubeconfig(text.get_secret_value())))] | None
-    ) = Field(
+    kubeconfig: Annotated[SecretStr, AfterValidator(_kubeconfig)] | None = Field(
         default=None,
         description="A kubeconfig (its text, or a path) to reach the cluster with. None: made from the cluster.",
         examples=["tunnel.kubeconfig"],
@@ -367,8 +352,9 @@ class Settings(_Model):
     data_volume_size: int = Field(
         default=20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
     )
-    data_snapshot_id: Annotated[str, _match(r"snap-[0-9a-f]{8,17}", "must be a snapshot's id")] | None = Field(
+    data_snapshot_id: str | None = Field(
         default=None,
+        pattern=SNAPSHOT,
         description="The snapshot that the data volume is restored from; another value replaces the volume.",
         examples=["snap-0123456789abcdef0"],
     )
@@ -389,6 +375,16 @@ class Settings(_Model):
     protect: bool = Field(
         default=True, description="Protects the address and the data volume from deletion.", examples=[True]
     )
+
+    @field_validator("admin_cidrs", "client_cidrs", "teams", mode="before")
+    @classmethod
+    def _from_json(cls, value: Any) -> Any:
+        # Pulumi hands lists to the program as JSON text. pydantic.Json takes text only, but other programs pass lists,
+        # and in the editors' schema these are lists.
+        try:
+            return from_json(value) if isinstance(value, str) else value
+        except ValueError:
+            return value  # a text is no list, so it is refused
 
     @field_validator("admin_cidrs", "client_cidrs")
     @classmethod
@@ -434,8 +430,6 @@ class Settings(_Model):
     @field_validator("teleport_version")
     @classmethod
     def _version_is_safe(cls, version: str) -> str:
-        if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-            raise ValueError("must be a release such as '18.10.1', quoted, without 'v'")
         numbers = tuple(int(number) for number in version.split("."))
         floor = OLDEST_TELEPORT.get(numbers[0], OLDEST_TELEPORT[18])
         if numbers < floor:
@@ -445,7 +439,6 @@ class Settings(_Model):
     @field_validator("instance_type")
     @classmethod
     def _instance_can_run_the_proxy(cls, instance_type: str) -> str:
-        architecture(instance_type)
         if instance_type.endswith((".nano", ".micro")):
             raise ValueError(
                 "must have at least 2 GiB of memory, as t3.small and t4g.small do: Teleport takes 240 MiB before "
@@ -473,14 +466,13 @@ class Settings(_Model):
                     "its exact name: write it in each team as its page on GitHub does"
                 )
             # The team's role and bindings get this name, and a-b/c and a/b-c would share it.
-            name = f"{team.organization.lower()}-{team.team}"
-            other = named.setdefault(name, team)
+            other = named.setdefault(team.name, team)
             if other is not team and (other.organization, other.team) == (team.organization, team.team):
                 raise ValueError(f"{team.organization}/{team.team} is listed twice: put its groups into one item")
             if other is not team:
                 raise ValueError(
-                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name {name}: "
-                    "rename one of the two teams on GitHub, or give it access through another team"
+                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name "
+                    f"{team.name}: rename one of the two teams on GitHub, or give it access through another team"
                 )
             if "system:masters" in team.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
@@ -502,7 +494,8 @@ class Settings(_Model):
 
     @property
     def architecture(self) -> str:
-        return architecture(self.instance_type)
+        """``amd64`` or ``arm64``, by AWS's naming rule: a ``g`` behind the generation is a Graviton processor."""
+        return "arm64" if "g" in self.instance_type.partition(".")[0] else "amd64"
 
     def warnings(self) -> list[str]:
         """What the operator opted into and should be reminded of at each preview."""
@@ -522,33 +515,16 @@ class Settings(_Model):
         return opted
 
 
-def architecture(instance_type: str) -> str:
-    """``amd64`` or ``arm64``, by AWS's naming rule: a ``g`` behind the generation is a Graviton processor.
-
-    Only the general families T, M, C and R are known, from the generation on that
-    shows volumes as NVMe devices, by which the host finds its own; anything else
-    is a ValueError.
-    """
-    sizes = r"(nano|micro|small|medium|large|metal|\d*xlarge|metal-\d+xl)"
-    match = re.fullmatch(rf"([tmcr])(\d+)([a-z]*)(-flex)?\.{sizes}", instance_type)
-    if not match or int(match[2]) < (3 if match[1] == "t" else 5):
-        raise ValueError(
-            "must be a current instance type of the T, M, C or R family (t3, m5, c5, r5 or newer), "
-            "x86-64 such as t3.small or arm64 such as t4g.small"
-        )
-    return "arm64" if "g" in match[3] else "amd64"
-
-
 def load(stack: str) -> Settings:
     """The settings of the stack that runs. Raises ConfigurationError."""
-    # pulumi.Config cannot list its keys, and a key that nobody knows is an error here.
+    # CONFIG is no public name of the SDK. But an unknown key is an error here, and pulumi.Config cannot list its keys.
     prefix = f"{NAMESPACE}:"
     config = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
     settings = parse(config, stack)
-    if settings.github_client_secret and not is_config_secret(f"{prefix}githubClientSecret"):
+    if settings.github_client_secret and not pulumi.runtime.is_config_secret(f"{prefix}githubClientSecret"):
         rule = f"is in plain text in Pulumi.{stack}.yaml: set it anew as a secret, and make another one at GitHub"
-        write = f"pulumi config set --secret {prefix}githubClientSecret"
-        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, write)], stack)
+        fix = f"pulumi config set --secret {prefix}githubClientSecret"
+        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, fix)], stack)
     return settings
 
 
@@ -578,16 +554,14 @@ def _problem(error: Any) -> Problem:
     name = names[-1] if names else key
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
-    rule = error["msg"].removeprefix("Value error, ")
+    context = error.get("ctx", {})
+    words = WORDS.get(context.get("pattern", error["type"]))
+    rule = words.format(**context) if words else error["msg"]
     if error["type"] == "extra_forbidden":
         name = difflib.get_close_matches(name, examples, 1, 0)[0]
         rule = f"no such key; the nearest is {name}"
-    elif error["type"] == "missing":
-        rule = "required" if names else f"required. {_FIELDS[key].description}"
-    elif error["type"] == "literal_error":
-        rule = f"must be {error['ctx']['expected']}"
-    elif error["type"] == "bool_parsing":
-        rule = "must be true or false"
+    elif error["type"] == "missing" and not names:
+        rule += f". {_FIELDS[key].description}"
 
     if error["type"] == "missing" or error["input"] in (None, ()):
         value = "(not set)"
@@ -597,10 +571,10 @@ def _problem(error: Any) -> Problem:
         value = textwrap.shorten(str(error["input"]), 120, placeholder=" ...")
 
     if name in SECRETS:
-        write = f"pulumi config set --secret {NAMESPACE}:{name}"
+        fix = f"pulumi config set --secret {NAMESPACE}:{name}"
     else:
-        write = as_yaml(name if names else f"{NAMESPACE}:{name}", examples[name])
-    return Problem(f"{NAMESPACE}:{key}{place}", value, rule, write)
+        fix = as_yaml(name if names else f"{NAMESPACE}:{name}", examples[name])
+    return Problem(f"{NAMESPACE}:{key}{place}", value, rule, fix)
 
 
 _FIELDS = {field.alias or "": field for field in Settings.model_fields.values()}

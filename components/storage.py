@@ -1,4 +1,4 @@
-"""The data volume: all of the proxy that must not be lost."""
+"""The data volume, which holds everything of the proxy that must not be lost."""
 
 from dataclasses import dataclass
 
@@ -6,31 +6,27 @@ import pulumi
 import pulumi_aws as aws
 
 from components.identity import assumed_by
+from components.settings import Settings
 
-# On the volume and its snapshots, with the stack's name: by "Name", another stack's could be taken for this one's.
+# The tag that holds the stack's name, on the volume and its snapshots. "Name" can be the same in two stacks.
 STACK_TAG = "teleport-eks/snapshots"
 
 
 @dataclass(frozen=True)
 class ProxyStorageArgs:
-    """``stack`` names the proxy among all in the account. ``size`` in GiB: it can grow, and the host grows the file
-    system with it. ``snapshot_days`` 0: none.
-    """
+    """``stack`` names the proxy among all in the account."""
 
+    settings: Settings
     stack: str
     partition: str
     availability_zone: str
-    size: int
-    snapshot_id: str | None
-    snapshot_days: int
-    protect: bool
 
 
 class ProxyStorage(pulumi.ComponentResource):
     """Owns the volume with Teleport's CA, the certificate, the audit log and the recordings, and its daily snapshots.
 
-    The volume outlives every instance, so a new instance is the same proxy. The
-    snapshots outlive the volume, until they are as old as they may get.
+    The volume outlives every instance, so a new instance is the same proxy. The snapshots outlive the volume until
+    they are older than ``snapshot_days``. If ``data_volume_size`` grows, the host grows the file system too.
     """
 
     volume_id: pulumi.Output[str]
@@ -38,19 +34,19 @@ class ProxyStorage(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyStorageArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyStorage", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        snapshot_tag = {STACK_TAG: args.stack}
+        settings, snapshot_tag = args.settings, {STACK_TAG: args.stack}
 
         volume = aws.ebs.Volume(
             f"{name}-data",
             availability_zone=args.availability_zone,
-            size=args.size,
-            snapshot_id=args.snapshot_id,
+            size=settings.data_volume_size,
+            snapshot_id=settings.data_snapshot_id,
             type="gp3",
             encrypted=True,
             tags={"Name": f"{name}-data", **snapshot_tag},
-            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
         )
-        if args.snapshot_days:
+        if settings.snapshot_days:
             role = aws.iam.Role(f"{name}-snapshots", assume_role_policy=assumed_by("dlm.amazonaws.com"), opts=child)
             aws.iam.RolePolicyAttachment(
                 f"{name}-snapshots",
@@ -70,7 +66,7 @@ class ProxyStorage(pulumi.ComponentResource):
                         {
                             "name": "daily",
                             "create_rule": {"interval": 24, "interval_unit": "HOURS", "times": "03:00"},
-                            "retain_rule": {"interval": args.snapshot_days, "interval_unit": "DAYS"},
+                            "retain_rule": {"interval": settings.snapshot_days, "interval_unit": "DAYS"},
                             "copy_tags": True,
                         }
                     ],

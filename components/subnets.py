@@ -1,4 +1,4 @@
-"""Which subnet the proxy runs in: the one rule, for the program and for `make stack`, over what was looked up."""
+"""The rule for the subnet that the proxy runs in. The program and `make stack` both use it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Subnet:
 
 @dataclass(frozen=True)
 class RouteTable:
-    """``default_gateway`` is where 0.0.0.0/0 goes, empty if nowhere; ``main``: also for subnets that name no table."""
+    """``default_gateway`` is the target of 0.0.0.0/0, or empty. A ``main`` table is for subnets without another one."""
 
     subnet_ids: tuple[str, ...]
     main: bool
@@ -31,7 +31,7 @@ class RouteTable:
 
 @dataclass(frozen=True)
 class Volume:
-    """The stack's data volume. It can be in one zone only, and so can the proxy."""
+    """The stack's data volume. It is in one zone, and the proxy must be in the same."""
 
     id: str
     availability_zone: str
@@ -39,7 +39,10 @@ class Volume:
 
 
 def public_subnets(subnets: Sequence[Subnet], tables: Sequence[RouteTable]) -> list[Subnet]:
-    """Those with a route to an internet gateway, the best first: with EKS's tag for load balancers, then by name."""
+    """The subnets with a route to an internet gateway, by name, those with EKS's tag for load balancers first.
+
+    The proxy runs in the first.
+    """
     named = {subnet_id: table for table in tables for subnet_id in table.subnet_ids}
     main = next((table for table in tables if table.main), None)
 

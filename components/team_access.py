@@ -1,4 +1,4 @@
-"""GitHub teams: one Teleport role each and the connector, kept in SSM, from where the host applies them."""
+"""One Teleport role per GitHub team, and the GitHub connector. The host reads them from SSM and applies them."""
 
 import json
 from collections.abc import Sequence
@@ -6,51 +6,50 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
-from pydantic import SecretStr
 
-from components.settings import Team
+from components.settings import NAMESPACE, Settings, Team
 
-# The one Kubernetes user that people are, unless kubernetesIdentity is person; Teleport's audit log has the person.
+# The Kubernetes user of all people, unless kubernetesIdentity is person. Teleport's audit log names the person.
 SHARED_USER = "teleport-user"
 
 
 def role_name(team: Team) -> str:
-    return f"kube-{team.organization.lower()}-{team.team}"
+    return f"kube-{team.name}"
 
 
 def role(team: Team, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
-    """The team's Teleport role, version 7: the newest that Teleport 17 and 18 both take."""
+    """The team's Teleport role. Version 7 is the newest that Teleport 17 and 18 both accept."""
     allow: dict = {}
     options: dict = {
         "max_session_ttl": session_ttl,
-        # No session without a recording, not even when the disk is full.
+        # No session without a recording, even if the disk is full.
         "record_session": {"default": "strict"},
     }
     if team.kubernetes_groups:
         allow |= {
             "kubernetes_labels": {"*": "*"},
             "kubernetes_groups": list(team.kubernetes_groups),
-            # What members may do is the cluster's RBAC to say; Teleport lets all through.
+            # The cluster's RBAC decides what members may do, so Teleport allows everything.
             "kubernetes_resources": [{"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}],
         }
         if kubernetes_identity == "shared":
             allow["kubernetes_users"] = [SHARED_USER]
     if team.logins:
         allow |= {"logins": list(team.logins), "node_labels": {"*": "*"}}
-        options["port_forwarding"] = False  # the host reaches what members should not: the VPC, the cluster's API
+        options["port_forwarding"] = False  # members must not reach the VPC and the cluster's API through the host
     if team.auditor:
         allow["rules"] = [{"resources": ["session", "event"], "verbs": ["list", "read"]}]
     return {
         "kind": "role",
         "version": "v7",
-        # The label is how the host knows which roles are this stack's to remove.
-        "metadata": {"name": role_name(team), "labels": {"teleport-eks": stack}},
+        # By this label the host (userdata/files/access) knows which roles it may remove.
+        "metadata": {"name": role_name(team), "labels": {NAMESPACE: stack}},
         "spec": {"allow": allow, "options": options},
     }
 
 
 def connector(teams: Sequence[Team], client_id: str, callback_url: str) -> dict:
-    """The GitHub connector, without the client secret: the host puts that in."""
+    """The GitHub connector, without the client secret, which the host adds."""
     return {
         "kind": "github",
         "version": "v3",
@@ -68,27 +67,24 @@ def connector(teams: Sequence[Team], client_id: str, callback_url: str) -> dict:
 
 @dataclass(frozen=True)
 class TeamAccessArgs:
-    """``parameters_path``: where in SSM, for example ``/teleport-eks/production``."""
+    """``parameters_path`` is the path in SSM, for example ``/teleport-eks/production``."""
 
-    parameters_path: str
+    settings: Settings
     stack: str
-    teams: Sequence[Team]
-    kubernetes_identity: str
-    session_ttl: str
+    parameters_path: str
     callback_url: pulumi.Input[str]
-    github_client_id: str | None
-    github_client_secret: SecretStr | None
 
 
 class TeamAccess(pulumi.ComponentResource):
     """Owns the SSM parameters below ``parameters_path``.
 
-    Nothing here is part of the host's user data, so a new team or a new secret needs no new instance.
+    They are not in the host's user data, so a new team or a new secret needs no new instance.
     """
 
     def __init__(self, name: str, args: TeamAccessArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:TeamAccess", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
+        settings = args.settings
 
         def parameter(
             path: str, *, text: pulumi.Input[str] | None = None, secret: pulumi.Input[str] | None = None
@@ -97,24 +93,24 @@ class TeamAccess(pulumi.ComponentResource):
                 f"{name}-{path.replace('/', '-')}",
                 name=f"{args.parameters_path}/{path}",
                 type="String" if secret is None else "SecureString",
-                # The provider makes a secret of every ``value``, which would keep a preview from showing what changes.
+                # The provider treats every ``value`` as a secret, and a preview would not show the change.
                 insecure_value=text,
                 value=secret,
-                # A connector with many teams is over the standard tier's 4 KiB.
+                # A connector with many teams has more than the 4 KiB of the standard tier.
                 tier="Intelligent-Tiering",
                 opts=child,
             )
 
-        for team in args.teams:
-            document = role(team, args.stack, args.kubernetes_identity, args.session_ttl)
+        for team in settings.teams:
+            document = role(team, args.stack, settings.kubernetes_identity, settings.session_ttl)
             parameter(f"roles/{role_name(team)}", text=json.dumps(document, sort_keys=True))
-        if args.github_client_id and args.github_client_secret:
-            secret = pulumi.Output.secret(args.github_client_secret.get_secret_value())
+        if settings.github_client_id and settings.github_client_secret:
+            secret = pulumi.Output.secret(settings.github_client_secret.get_secret_value())
             parameter("github-client-secret", secret=secret)
-            if args.teams:  # Teleport refuses a connector that maps no team
-                client_id = args.github_client_id
+            if settings.teams:  # Teleport refuses a connector that maps no team
+                client_id = settings.github_client_id
                 document = pulumi.Output.from_input(args.callback_url).apply(
-                    lambda url: json.dumps(connector(args.teams, client_id, url), sort_keys=True)
+                    lambda url: json.dumps(connector(settings.teams, client_id, url), sort_keys=True)
                 )
                 parameter("github-connector", text=document)
 

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.settings import NAMESPACE, SECRETS, Settings, Team, as_yaml
+from components.errors import as_yaml
+from components.settings import NAMESPACE, SECRETS, Settings, Team
 
 ROOT = Path(__file__).parent.parent
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "string": "text"}
@@ -81,14 +82,17 @@ def _reference() -> str:
 
 
 def _schema() -> dict[str, Any]:
-    """The JSON schema of a stack's file. Pulumi itself writes truths and numbers as text, and secrets as ``secure``."""
+    """The JSON schema of a stack's file. Pulumi itself writes true, false and numbers as text, and secrets as
+    ``secure``. An empty text is a key that is not set.
+    """
     settings = Settings.model_json_schema(ref_template="#/$defs/{model}")
     secure = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"]}
     keys = {}
     for name, schema in settings["properties"].items():
-        also = [secure] if name in SECRETS else [{"type": "string"}]
+        kinds = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
+        also = secure if name in SECRETS else {"const": ""} if "string" in kinds else {"type": "string"}
         shown = {key: schema.pop(key) for key in ("description", "default", "examples") if key in schema}
-        keys[f"{NAMESPACE}:{name}"] = {**shown, "anyOf": [schema, *also]}
+        keys[f"{NAMESPACE}:{name}"] = {**shown, "anyOf": [schema, also]}
     # Other keys, such as aws:region, are other programs' to know.
     known = {"anyOf": [{"enum": list(keys)}, {"not": {"pattern": f"^{NAMESPACE}:"}}]}
     return {

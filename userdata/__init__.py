@@ -1,8 +1,7 @@
-"""What the host runs, and how it is put into EC2 user data.
+"""The host's files, and how they get into EC2 user data.
 
-``files/`` holds everything as it lands on the host. Only three of them are templates; whatever else
-differs between stacks is in one environment file, so that the units and scripts can be checked
-exactly as they run.
+``files/`` has everything that is written to the host. Only three files are templates. All other values that differ
+between stacks are in one environment file, so that tests check the units and scripts exactly as they run.
 """
 
 import base64
@@ -14,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import zopfli.gzip
 
-from userdata.reproducible_gzip import compress
+from components.ports import Port
+from components.settings import Settings
 
 LIMIT = 16_384  # bytes of user data before base64; EC2's own limit
 
@@ -49,31 +50,22 @@ _TEMPLATES = {
 
 @dataclass(frozen=True)
 class HostConfig:
-    """All that one host needs to know; none of it is secret.
+    """What one host needs to know.
 
-    ``hostname`` is the proxy's public name, ``public_ip`` the Elastic IP it resolves to,
-    ``volume_id`` the data volume (``vol-...``). Under ``parameters_path``
-    (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>`` (String, one Teleport role
-    as JSON), ``github-connector`` (String, the connector as JSON without its client secret) and
-    ``github-client-secret`` (SecureString); none of them when GitHub is not configured.
-    ``teleport_sha256`` of None means the digest that is published beside the release.
-    ``maintenance_window`` is a day and a time in UTC, such as ``Sun 03:00``, or ``none``.
-    ``dns_zone_id`` set means DNS-01 through that Route 53 zone, else HTTP-01 on port 80.
+    ``hostname`` is the proxy's public name and ``public_ip`` the Elastic IP that it resolves to; ``volume_id`` is the
+    data volume. Under ``parameters_path`` (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>``
+    (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret)
+    and ``github-client-secret`` (SecureString). With ``dns_zone_id``, the host proves its name by DNS-01 through that
+    Route 53 zone, else by HTTP-01 on port 80.
     """
 
+    settings: Settings
     stack: str
-    cluster_name: str
     region: str
     hostname: str
     public_ip: str
     volume_id: str
     parameters_path: str
-    architecture: str  # "amd64" or "arm64", as in Teleport's file names
-    teleport_version: str
-    teleport_sha256: str | None
-    acme_email: str
-    acme_server: str
-    maintenance_window: str = "none"
     dns_zone_id: str | None = None
     teleport_cdn: str = "https://cdn.teleport.dev"
 
@@ -83,92 +75,91 @@ class UserDataTooLargeError(ValueError):
 
 
 def variables(config: HostConfig) -> dict[str, str]:
-    """The host's environment file, as names and values."""
-    values = {
+    """The host's environment file, as names and values. No value is secret, because many can read user data."""
+    settings = config.settings
+    return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
         "AWS_DEFAULT_REGION": config.region,
         "STACK": config.stack,
-        "CLUSTER_NAME": config.cluster_name,
+        "CLUSTER_NAME": settings.cluster_name,
         # Not HOSTNAME, which the shell sets itself.
         "PROXY_NAME": config.hostname,
         "PUBLIC_IP": config.public_ip,
         "VOLUME_ID": config.volume_id,
         "PARAMETERS_PATH": config.parameters_path,
         "TELEPORT_CDN": config.teleport_cdn,
-        "TELEPORT_VERSION": config.teleport_version,
-        "TELEPORT_ARCH": config.architecture,
-        "TELEPORT_SHA256": config.teleport_sha256 or "",
-        "ACME_EMAIL": config.acme_email,
-        "ACME_SERVER": config.acme_server,
-        "MAINTENANCE_WINDOW": config.maintenance_window,
+        "TELEPORT_VERSION": settings.teleport_version,
+        "TELEPORT_ARCH": settings.architecture,
+        "TELEPORT_SHA256": settings.teleport_sha256 or "",
+        "ACME_EMAIL": settings.acme_email,
+        "ACME_SERVER": settings.acme_server,
+        "MAINTENANCE_WINDOW": settings.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
     }
-    sources = [_source(name) for name in ("cloud-config.yaml.j2", *_TEMPLATES, *_STATIC)]
-    digest = hashlib.sha256(json.dumps([values, sources]).encode()).hexdigest()
-    return {**values, "REVISION": digest[:12]}
 
 
 def revision(config: HostConfig) -> str:
-    """A short name for all that this host runs: another one whenever its user data changes."""
-    return variables(config)["REVISION"]
+    """A short name for everything on this host. It changes whenever the user data changes."""
+    return hashlib.sha256(_document(config, revision="").encode()).hexdigest()[:12]
 
 
 def files(config: HostConfig) -> dict[str, str]:
     """Every file that user data writes: path on the host -> text."""
-    return {file["path"]: file["text"] for file in _entries(config)}
+    return {file["path"]: file["text"] for file in _entries(config, revision(config))}
 
 
 def cloud_config(config: HostConfig) -> str:
     """The cloud-config document, before base64 and compression."""
-    return _render("cloud-config.yaml.j2", files=_entries(config))
+    return _document(config, revision(config))
 
 
 def render(config: HostConfig) -> str:
-    """The user data, base64. A pure function: the same input gives the same bytes everywhere.
+    """The user data, base64 of gzip. A pure function: the same input gives the same bytes everywhere.
 
-    Plain while it fits, so that a change shows as text in a preview, else gzip, which cloud-init
-    takes as well. Raises ``UserDataTooLargeError`` when that does not fit either.
+    Raises ``UserDataTooLargeError`` when it does not fit into EC2's limit.
     """
-    return base64.b64encode(_fit(cloud_config(config), files(config))).decode()
+    return base64.b64encode(_compress(cloud_config(config), files(config))).decode()
 
 
-def _fit(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> bytes:
-    plain = document.encode()
-    if len(plain) <= limit:
-        return plain
-    packed = compress(plain)
+def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> bytes:
+    # Not zlib: its output can always be read back, but it is not the same everywhere. Python builds with zlib-ng
+    # compress differently, and other bytes would replace the host. zopfli is pinned to one version in pyproject.toml
+    # for that reason. It writes no time and no name; more iterations take longer and save 6 bytes.
+    packed = zopfli.gzip.compress(document.encode(), numiterations=5)
     if len(packed) <= limit:
         return packed
     largest = max(parts, key=lambda path: (len(parts[path].encode()), path))
     raise UserDataTooLargeError(
-        f"user data is {len(packed):,} bytes compressed ({len(plain):,} plain), {len(packed) - limit:,} more than the "
-        f"{limit:,} that EC2 takes; the largest file in it is {largest} with {len(parts[largest].encode()):,} bytes"
+        f"user data is {len(packed):,} bytes compressed, {len(packed) - limit:,} more than the {limit:,} that EC2 "
+        f"takes; the largest file in it is {largest} with {len(parts[largest].encode()):,} bytes"
     )
 
 
-def _entries(config: HostConfig) -> list[dict[str, str]]:
-    values = variables(config)
+def _document(config: HostConfig, revision: str) -> str:
+    return _render("cloud-config.yaml.j2", files=_entries(config, revision))
+
+
+def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
+    values = {**variables(config), "REVISION": revision}
     for name, value in values.items():
-        # One line per value in the environment file; anything else would be read as another line.
+        # The environment file has one line per value. A line break would begin another one.
         if not value.isprintable():
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
-    entries = [
+    texts = [
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
-        {"path": "/etc/dnf/vars/releasever", "permissions": "0644", "text": "latest\n"},
+        ("/etc/dnf/vars/releasever", "0644", "latest\n"),
+        *((*at, _render(name, config=config, variables=values, ports=Port)) for name, at in _TEMPLATES.items()),
+        *((*at, _source(name)) for name, at in _STATIC.items()),
     ]
-    for name, (path, permissions) in _TEMPLATES.items():
-        entries.append({"path": path, "permissions": permissions, "text": _render(name, config, variables=values)})
-    for name, (path, permissions) in _STATIC.items():
-        entries.append({"path": path, "permissions": permissions, "text": _source(name)})
-    return entries
+    return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
 
 
 def _source(name: str) -> str:
-    # Line ends as on the host, whatever git made of them on this machine.
+    # With the line ends of the host, even if git has changed them on this machine.
     return (_FILES / name).read_bytes().decode().replace("\r\n", "\n")
 
 
-def _render(name: str, config: HostConfig | None = None, **more: object) -> str:
+def _render(name: str, **values: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         undefined=jinja2.StrictUndefined,
@@ -178,4 +169,4 @@ def _render(name: str, config: HostConfig | None = None, **more: object) -> str:
     # JSON strings are YAML strings. Not jinja's own tojson, which escapes for HTML.
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=True)
     environment.filters["shell"] = shlex.quote
-    return environment.get_template(name).render(**(vars(config) if config else {}), **more)
+    return environment.get_template(name).render(**values)

@@ -9,8 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from components.settings import Settings
 from sandbox.binaries import ServersMissingError
-from tests.boot.rig import ACME_SERVER, CDN, REGION, VERSION, Host, Volume, World, libfaketime, tool
+from tests.boot.rig import (
+    ACME_SERVER,
+    CDN,
+    REGION,
+    VERSION,
+    Host,
+    Volume,
+    World,
+    libfaketime,
+    tool,
+    with_changes,
+)
 from userdata import HostConfig
 
 
@@ -55,22 +67,17 @@ class Rig:
         self.volumes: list[Volume] = []
 
     def config(self, **changes: object) -> HostConfig:
-        defaults: dict[str, object] = {
-            "stack": f"s{self.number}",
-            "cluster_name": "demo",
-            "region": REGION,
-            "hostname": f"h{self.number}.example.org",
-            "public_ip": "203.0.113.5",
-            "volume_id": "vol-0123456789abcdef0",
-            "parameters_path": f"/teleport-eks/s{self.number}",
-            "architecture": "amd64",
-            "teleport_version": VERSION,
-            "teleport_sha256": None,
-            "acme_email": "ops@example.org",
-            "acme_server": ACME_SERVER,
-            "teleport_cdn": f"http://127.0.0.1:{CDN}",
-        }
-        return HostConfig(**{**defaults, **changes})  # type: ignore[arg-type]
+        defaults = HostConfig(
+            settings=Settings(cluster_name="demo", acme_email="ops@example.org", acme_server=ACME_SERVER),
+            stack=f"s{self.number}",
+            region=REGION,
+            hostname=f"h{self.number}.example.org",
+            public_ip="203.0.113.5",
+            volume_id="vol-0123456789abcdef0",
+            parameters_path=f"/teleport-eks/s{self.number}",
+            teleport_cdn=f"http://127.0.0.1:{CDN}",
+        )
+        return with_changes(defaults, **{"teleport_version": VERSION, "maintenance_window": "none", **changes})
 
     def volume(self, image: Path | None = None) -> Volume:
         target = self.folder / f"volume-{len(self.volumes)}"

@@ -42,6 +42,7 @@ import boto3
 import yaml
 from filelock import FileLock
 
+from components.settings import Settings
 from sandbox import strict_account
 from sandbox.binaries import ServersMissingError, binaries, cached
 from userdata import HostConfig, render
@@ -502,6 +503,12 @@ class Run:
         return f"exit {self.code}\n{self.console}\n{self.journal[-3000:]}"
 
 
+def with_changes(config: HostConfig, **changes: Any) -> HostConfig:
+    """``config`` with other values, of its own or of its settings."""
+    settings = {name: changes.pop(name) for name in Settings.model_fields if name in changes}
+    return dataclasses.replace(config, settings=config.settings.model_copy(update=settings), **changes)
+
+
 class Host:
     """One instance: off until `power_on`. `files` is its root disk and survives a reboot."""
 
@@ -549,7 +556,7 @@ class Host:
     def first_boot(self) -> None:
         """What cloud-init does with the user data, up to the unit that it starts."""
         raw = base64.b64decode(render(self.config))
-        document = yaml.safe_load(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
+        document = yaml.safe_load(gzip.decompress(raw))
         for entry in document["write_files"]:
             self.write(entry["path"], entry["content"], entry["permissions"])
         self.configure()
@@ -695,7 +702,7 @@ class Host:
 
     def changed_config(self, **changes: Any) -> None:
         """Other user data for the same instance, as after a stop, a change and a start."""
-        self.config = dataclasses.replace(self.config, **changes)
+        self.config = with_changes(self.config, **changes)
         self.first_boot()
 
     @contextlib.contextmanager

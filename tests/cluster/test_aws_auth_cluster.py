@@ -18,8 +18,10 @@ import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
 
-from components import aws_auth
-from components.aws_auth import BACKUP, NAME, NAMESPACE, Entry, RefusedError, connect, edit, with_entry, without_entry
+from components.aws_auth import __main__ as command
+from components.aws_auth import configmap
+from components.aws_auth.configmap import BACKUP, NAME, NAMESPACE, connect, edit, with_entry, without_entry
+from components.aws_auth.text import Entry, RefusedError, add, remove
 
 ACCOUNT = "arn:aws:iam::111122223333:role"
 OURS = Entry(f"{ACCOUNT}/teleport", "teleport", ("teleport-group",))
@@ -101,7 +103,7 @@ def test_all_of_many_writers_land(api, control_plane, writers):
     others = range(writers - len(leaving) - len(coming))
     text = NODES
     for entry in leaving:
-        text = aws_auth.add(text, entry)
+        text = add(text, entry)
     put(api, {**DATA, "mapRoles": text})
 
     clients = [connect(str(control_plane.kubeconfig)) for _ in range(writers)]
@@ -127,7 +129,7 @@ def test_all_of_many_writers_land(api, control_plane, writers):
     # Without them it is, byte for byte, what it was and what the others appended.
     text = found["mapRoles"]
     for entry in coming:
-        text = aws_auth.remove(text, entry)
+        text = remove(text, entry)
     assert text.startswith(NODES)
     assert sorted(text.removeprefix(NODES).splitlines()) == sorted(f"- rolearn: {ACCOUNT}/{name}" for name in appended)
 
@@ -202,7 +204,7 @@ def test_a_storm_of_conflicts_passes(api, control_plane):
         over.set()
         thread.join()
     assert len(tries) >= 8
-    assert data_of(api) == {**DATA, "mapRoles": aws_auth.add(NODES, OURS), "storm": str(len(writes) - 1)}
+    assert data_of(api) == {**DATA, "mapRoles": add(NODES, OURS), "storm": str(len(writes) - 1)}
 
 
 class Flaky:
@@ -228,14 +230,14 @@ def test_a_server_that_is_busy_or_breaks_off_is_asked_again(api):
     flaky = Flaky(api, *failures)
     edit(flaky, partial(with_entry, entry=OURS))  # type: ignore[arg-type]
     assert not flaky.failures
-    assert data_of(api)["mapRoles"] == aws_auth.add(NODES, OURS)
+    assert data_of(api)["mapRoles"] == add(NODES, OURS)
 
 
 def test_a_write_whose_answer_was_lost_is_not_done_twice(api):
     put(api, DATA)
     flaky = Flaky(api, urllib3.exceptions.ReadTimeoutError(None, "", "no answer"), lost=True)  # type: ignore[arg-type]
     edit(flaky, partial(with_entry, entry=OURS))  # type: ignore[arg-type]
-    assert data_of(api)["mapRoles"] == aws_auth.add(NODES, OURS)
+    assert data_of(api)["mapRoles"] == add(NODES, OURS)
 
 
 def test_the_map_is_deleted_meanwhile(api):
@@ -250,7 +252,7 @@ def test_the_map_is_deleted_meanwhile(api):
 
     assert edit(api, change)[0] == {}
     assert seen == [DATA, {}]
-    assert data_of(api) == {"mapRoles": aws_auth.add("", OURS)}
+    assert data_of(api) == {"mapRoles": add("", OURS)}
 
 
 def test_the_map_is_made_anew_meanwhile(api):
@@ -265,7 +267,7 @@ def test_the_map_is_made_anew_meanwhile(api):
         return with_entry(data, OURS)
 
     edit(api, change)
-    assert data_of(api) == {"mapRoles": aws_auth.add("# new\n", OURS)}
+    assert data_of(api) == {"mapRoles": add("# new\n", OURS)}
 
 
 def test_without_a_map_there_is_nothing_to_remove_and_none_is_made(api):
@@ -283,11 +285,11 @@ def test_a_map_that_we_created_stays_empty(api):
 def test_a_map_without_data_gets_ours(api):
     put(api, None)
     edit(api, partial(with_entry, entry=OURS))
-    assert data_of(api) == {"mapRoles": aws_auth.add("", OURS)}
+    assert data_of(api) == {"mapRoles": add("", OURS)}
 
 
 def test_what_is_as_asked_is_not_written(api):
-    put(api, {**DATA, "mapRoles": aws_auth.add(NODES, OURS)})
+    put(api, {**DATA, "mapRoles": add(NODES, OURS)})
     version = api.read_namespaced_config_map(NAME, NAMESPACE).metadata.resource_version
     edit(api, partial(with_entry, entry=OURS))
     assert api.read_namespaced_config_map(NAME, NAMESPACE).metadata.resource_version == version
@@ -448,7 +450,7 @@ def test_what_admission_refuses_is_neither_written_nor_kept(api, capsys, control
 
 
 def run_in_process(kubeconfig, action, *options):
-    return aws_auth.main([action, "--kubeconfig", str(kubeconfig), *OPTIONS, *options])
+    return command.main([action, "--kubeconfig", str(kubeconfig), *OPTIONS, *options])
 
 
 def test_each_outcome_has_its_line(api, control_plane, capsys):
@@ -473,10 +475,10 @@ def test_each_outcome_has_its_line(api, control_plane, capsys):
 
 
 def test_an_entry_that_is_no_longer_ours_is_left_with_a_warning(api, control_plane, capsys):
-    theirs = aws_auth.add(NODES, OURS).replace('"teleport-group"', '"theirs"')
+    theirs = add(NODES, OURS).replace('"teleport-group"', '"theirs"')
     put(api, {**DATA, "mapRoles": theirs})
     assert run_in_process(control_plane.kubeconfig, "remove") == 0
-    assert "warning: arn:aws:iam::111122223333:role/teleport is mapped otherwise" in capsys.readouterr().err
+    assert "warning: arn:aws:iam::111122223333:role/teleport is mapped differently" in capsys.readouterr().err
     assert data_of(api)["mapRoles"] == theirs
 
 
@@ -505,7 +507,7 @@ def test_end_to_end_with_the_kubeconfig_on_standard_input(api, control_plane):
     added = run("add")
     line = "added: arn:aws:iam::111122223333:role/teleport as teleport in teleport-group\n"
     assert (added.returncode, added.stdout, added.stderr) == (0, line, "")
-    assert data_of(api) == {**DATA, "mapRoles": aws_auth.add(NODES, OURS)}
+    assert data_of(api) == {**DATA, "mapRoles": add(NODES, OURS)}
 
     assert run("remove").stdout.startswith("removed: ")
     assert data_of(api) == DATA
@@ -536,7 +538,7 @@ def test_a_kubeconfig_that_runs_a_program_for_its_credentials(api, control_plane
 
     credential.write_text("no credential")
     assert run_in_process(kubeconfig, "remove") == 1
-    assert aws_auth.status(data_of(api), OURS) == "present"
+    assert configmap.status(data_of(api), OURS) == "present"
 
 
 def test_an_api_server_that_is_not_there_is_given_up_with_a_reason(control_plane, tmp_path, capsys, monkeypatch):
@@ -544,10 +546,10 @@ def test_an_api_server_that_is_not_there_is_given_up_with_a_reason(control_plane
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(config))
-    monkeypatch.setattr(aws_auth, "PATIENCE_UNANSWERED", 1)
+    monkeypatch.setattr(configmap, "PATIENCE_UNANSWERED", 1)
     assert run_in_process(kubeconfig, "add") == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: given up after ")
+    assert error.startswith("error: gave up after ")
     assert "the API server cannot be reached" in error
     assert "refused" in error
     assert error.count("\n") == 1
@@ -558,5 +560,5 @@ def test_a_kubeconfig_that_is_none(tmp_path, capsys):
         (tmp_path / "kubeconfig").write_text(text)
         assert run_in_process(tmp_path / "kubeconfig", "add") == 1
         error = capsys.readouterr().err
-        assert error.startswith("error: the kubeconfig cannot be used: ")
+        assert error.startswith("error: cannot use the kubeconfig: ")
         assert error.count("\n") == 1

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from kubernetes.client import ApiException
 
-from components import aws_auth
-from components.aws_auth import Entry, RefusedError, add, map_arn, oddities, remove, status, with_entry, without_entry
+from components.aws_auth import __main__ as command
+from components.aws_auth import configmap
+from components.aws_auth import text as text_module
+from components.aws_auth.configmap import status, suspicious_entries, with_entry, without_entry
+from components.aws_auth.text import Entry, RefusedError, add, map_arn, remove
 
 QUICK = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=QUICK)
@@ -189,8 +192,8 @@ def test_an_edit_that_would_change_a_neighbour_is_refused():
     ],
 )
 def test_whatever_the_editing_does_wrong_nothing_wrong_comes_out(monkeypatch, broken):
-    monkeypatch.setattr(aws_auth, "_insert", lambda *_: broken)
-    monkeypatch.setattr(aws_auth, "_cut", lambda *_: broken)
+    monkeypatch.setattr(text_module, "_insert", lambda *_: broken)
+    monkeypatch.setattr(text_module, "_cut", lambda *_: broken)
     with pytest.raises(RefusedError, match="cannot be edited"):
         add(NODES, OURS)
     with pytest.raises(RefusedError, match="cannot be edited"):
@@ -245,7 +248,7 @@ def test_only_the_entry_as_a_whole_stands_for_the_text_it_replaced():
         remove(between.replace(r'"\"\""', '"- rolearn: a"'), OURS)
 
 
-# The same role, mapped otherwise.
+# The same role, mapped differently.
 
 
 def otherwise(**changes):
@@ -267,7 +270,7 @@ def otherwise(**changes):
     ],
 )
 def test_another_entry_for_the_role_is_replaced_only_when_asked_and_never_removed(text):
-    with pytest.raises(RefusedError, match=r"line 8: .* is mapped otherwise; --adopt"):
+    with pytest.raises(RefusedError, match=r"line 8: .* is mapped differently; --adopt"):
         add(text, OURS)
     assert add(text, OURS, adopt=True) == NODES + WRITTEN
     assert remove(text, OURS) == text
@@ -301,7 +304,7 @@ def test_an_entry_of_ours_follows_the_settings_without_being_asked_for():
 def test_a_role_that_is_there_twice_is_for_people_to_sort_out():
     text = otherwise(username="a") + yaml.safe_dump([{**AS_DATA, "username": "b"}])
     for adopt in (False, True):
-        with pytest.raises(RefusedError, match="2 times, lines 8, 12; leave one, by hand"):
+        with pytest.raises(RefusedError, match="2 times, lines 8, 12; delete all but one by hand"):
             add(text, OURS, adopt=adopt)
 
 
@@ -354,9 +357,9 @@ def test_users_that_cannot_be_read_are_left():
 def test_what_never_matches_or_is_overridden_is_said():
     session, path = "arn:aws:sts::111122223333:assumed-role/a/b", "arn:aws:iam::111122223333:role/p/q/c"
     text = f"- rolearn: {session}\n- rolearn: {path}\n- rolearn: A\n- rolearn: a\n- sso: {{}}\n- sso: {{}}\n"
-    assert oddities({"mapRoles": text}) == [
-        f"mapRoles, line 1: {session} never matches: a session is looked up by the ARN of its role",
-        f"mapRoles, line 2: {path} never matches: it has to be without path, arn:aws:iam::111122223333:role/c",
+    assert suspicious_entries({"mapRoles": text}) == [
+        f"mapRoles, line 1: {session} never matches: EKS looks a session up by the ARN of its role",
+        f"mapRoles, line 2: {path} never matches: write it without the path, arn:aws:iam::111122223333:role/c",
         "mapRoles, line 4: a overrides line 3",
     ]
     goes_in_and_out(text)
@@ -579,32 +582,32 @@ def test_tls_that_breaks_off_is_tried_again_and_a_wrong_certificate_is_not(
             raise answer
         return answer
 
-    monkeypatch.setattr(aws_auth, "read", read)
+    monkeypatch.setattr(configmap, "read", read)
     nothing: Any = None
     if is_passing:
-        assert aws_auth.edit(nothing, lambda data: data) == ({"mapRoles": ""}, {"mapRoles": ""})
+        assert configmap.edit(nothing, lambda data: data) == ({"mapRoles": ""}, {"mapRoles": ""})
     else:
         with pytest.raises(RefusedError, match="certificate verify failed"):
-            aws_auth.edit(nothing, lambda data: data)
+            configmap.edit(nothing, lambda data: data)
 
 
 @pytest.mark.parametrize(
     "text", ["", "``", '""', NODES, "- rolearn: x\n  username: teleport\n  groups: teleport-group\n"]
 )
 def test_a_user_that_no_role_is_mapped_to_is_not_found(text: str) -> None:
-    assert not aws_auth.has({"mapRoles": text}, OURS.username, OURS.groups[0])
-    assert not aws_auth.has({}, OURS.username, OURS.groups[0])
+    assert not configmap.has({"mapRoles": text}, OURS.username, OURS.groups[0])
+    assert not configmap.has({}, OURS.username, OURS.groups[0])
 
 
 def test_a_user_is_found_whichever_role_it_is_and_a_malformed_map_is_refused() -> None:
-    assert aws_auth.has({"mapRoles": add(NODES, OURS)}, OURS.username, OURS.groups[0])
-    assert not aws_auth.has({"mapRoles": add(NODES, OURS)}, OURS.username, "another")
+    assert configmap.has({"mapRoles": add(NODES, OURS)}, OURS.username, OURS.groups[0])
+    assert not configmap.has({"mapRoles": add(NODES, OURS)}, OURS.username, "another")
     with pytest.raises(RefusedError, match="mapRoles, line 1"):
-        aws_auth.has({"mapRoles": "a: [b"}, OURS.username, OURS.groups[0])
+        configmap.has({"mapRoles": "a: [b"}, OURS.username, OURS.groups[0])
 
 
 def test_a_cluster_that_is_gone_keeps_no_stack_from_being_destroyed(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(aws_auth, "PATIENCE_UNANSWERED", 0.2)
+    monkeypatch.setattr(configmap, "PATIENCE_UNANSWERED", 0.2)
     kubeconfig = tmp_path / "kubeconfig"
     gone = {"current-context": "x", "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}]}
     server = {"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}
@@ -612,25 +615,25 @@ def test_a_cluster_that_is_gone_keeps_no_stack_from_being_destroyed(tmp_path, mo
 
     def run(action: str, *more: str) -> tuple[int, str]:
         entry = ["--role-arn", ARN, "--username", "teleport", "--group", "teleport-group"]
-        status = aws_auth.main([action, "--kubeconfig", str(kubeconfig), *entry, *more])
+        status = command.main([action, "--kubeconfig", str(kubeconfig), *entry, *more])
         return status, capsys.readouterr().err
 
     code, said = run("remove", "--unreachable-ok")
     assert code == 0
-    assert said.startswith("warning: given up after ")
+    assert said.startswith("warning: gave up after ")
     assert f"may still map {ARN}" in said
     assert f"remove --kubeconfig ~/.kube/config --role-arn {ARN} --username teleport --group teleport-group" in said
     for refused in (run("remove"), run("add", "--unreachable-ok")):
         assert refused[0] == 1
-        assert refused[1].startswith("error: given up after ")
+        assert refused[1].startswith("error: gave up after ")
 
 
 def test_what_the_server_refuses_is_an_error_even_where_it_may_be_unreachable(monkeypatch, capsys) -> None:
     def refuse(_: object) -> None:
         raise ApiException(status=403, reason="Forbidden")
 
-    monkeypatch.setattr(aws_auth, "connect", lambda _: None)
-    monkeypatch.setattr(aws_auth, "read", refuse)
+    monkeypatch.setattr(command, "connect", lambda _: None)
+    monkeypatch.setattr(configmap, "read", refuse)
     options = ["--kubeconfig", "x", "--role-arn", ARN, "--username", "teleport", "--unreachable-ok"]
-    assert aws_auth.main(["remove", *options]) == 1
+    assert command.main(["remove", *options]) == 1
     assert "error: denied" in capsys.readouterr().err

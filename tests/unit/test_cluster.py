@@ -12,7 +12,8 @@ import yaml
 from components.cluster import Cluster, Site, access_mode, choose_site, endpoint_warning, kubeconfig, look_up
 from components.cluster_access import Names
 from components.credentials import Credentials, credentials
-from components.settings import ConfigurationError, Settings, parse
+from components.errors import ConfigurationError
+from components.settings import Settings, parse
 from components.subnets import LOAD_BALANCER_TAG, RouteTable, Subnet, Volume, public_subnets
 
 CLUSTER = Cluster(
@@ -47,7 +48,7 @@ def test_a_cluster_that_is_not_there_is_said_in_the_providers_own_words(monkeypa
 
     monkeypatch.setattr(aws.eks, "get_cluster", refuse)
     monkeypatch.setattr(aws.eks, "get_clusters", lambda **_: aws.eks.GetClustersResult(names=["staging"]))
-    with pytest.raises(ConfigurationError, match="there is no such cluster here; there are staging"):
+    with pytest.raises(ConfigurationError, match="no cluster has this name here; there are staging"):
         look_up(settings(), "dev")
 
 
@@ -186,7 +187,7 @@ def test_the_stacks_profile_and_role_sign_in_to_the_cluster_too() -> None:
     [
         ({"assumeRoles": [{"roleArn": ROLE}, {"roleArn": ROLE}]}, "has more than one role"),
         ({"assumeRoles": [{"roleArn": ROLE, "externalId": "x"}]}, "has externalId"),
-        ({"accessKey": "AKIA", "secretKey": "canary"}, "is known to the AWS provider only"),
+        ({"accessKey": "AKIA", "secretKey": "canary"}, "works in the AWS provider only"),
     ],
 )
 def test_credentials_that_only_the_provider_can_use_are_refused(config: dict, expected: str) -> None:

@@ -5,12 +5,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from kubernetes import client
 
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
+from components.aws_auth import configmap
+from components.aws_auth.text import Entry, add
 from components.cluster import Cluster, Site
-from components.cluster_access import Names, impersonation_rules, impersonators
+from components.cluster_access import Names, entry_lost_at, impersonation_rules, impersonators
 from components.credentials import Credentials
 from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
@@ -138,10 +142,11 @@ def test_the_name_is_made_of_the_address() -> None:
 
 
 def test_a_domain_gets_a_record_and_without_one_there_is_none() -> None:
-    own = record(lambda: ProxyAddress("proxy", ProxyAddressArgs("nip.io", "teleport.example.com", "Z1", True)))
+    named = settings(domainName="teleport.example.com", hostedZone="example.com")
+    own = record(lambda: ProxyAddress("proxy", ProxyAddressArgs(named, "Z1")))
     record_set = own.only("aws:route53/record:Record")
     assert (record_set["name"], record_set["records"]) == ("teleport.example.com", ["203.0.113.10"])
-    dynamic = record(lambda: ProxyAddress("proxy", ProxyAddressArgs("nip.io", None, None, True)))
+    dynamic = record(lambda: ProxyAddress("proxy", ProxyAddressArgs(settings(), None)))
     assert dynamic.only("aws:ec2/eip:Eip")["domain"] == "vpc"
     assert not dynamic.has("aws:route53/record:Record")
 
@@ -149,38 +154,34 @@ def test_a_domain_gets_a_record_and_without_one_there_is_none() -> None:
 # host and storage
 
 
-def host(wait_minutes: int) -> ProxyHostArgs:
+def host(**config: str) -> ProxyHostArgs:
     return ProxyHostArgs(
-        instance_type="t4g.small",
-        architecture="arm64",
+        settings=settings(instanceType="t4g.small", teleportVersion="18.10.1", **config),
         subnet_id="subnet-2",
         security_group_id="sg-1",
         instance_profile="profile",
         allocation_id="eipalloc-1",
         volume_id="vol-1",
         user_data="Zm9v",
-        replace_on_change=True,
         hostname="a.nip.io",
         revision="0a1b2c",
-        teleport_version="18.10.1",
         region="eu-west-1",
-        wait_minutes=wait_minutes,
         credentials=Credentials("ops", ROLE),
     )
 
 
 def test_a_new_instance_is_waited_for_unless_that_is_turned_off() -> None:
-    command = record(lambda: ProxyHost("proxy", host(15))).only("command:local:Command")
+    command = record(lambda: ProxyHost("proxy", host(waitMinutes="15"))).only("command:local:Command")
     assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
     options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c"
     options += f" --profile ops --role-arn {ROLE}"
     assert command["create"].endswith(f" proxy-arm64-id {options}")
     assert command["triggers"] == ["proxy-arm64-id", "0a1b2c"]
-    assert not record(lambda: ProxyHost("proxy", host(0))).has("command:local:Command")
+    assert not record(lambda: ProxyHost("proxy", host(waitMinutes="0"))).has("command:local:Command")
 
 
 def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
-    declared = record(lambda: ProxyHost("proxy", host(0)))
+    declared = record(lambda: ProxyHost("proxy", host(waitMinutes="0")))
     instance = declared.only("aws:ec2/instance:Instance")
     assert instance["metadataOptions"] == {
         "httpEndpoint": "enabled",
@@ -196,19 +197,20 @@ def test_the_host_takes_no_token_less_metadata_and_is_encrypted() -> None:
 
 def test_another_volume_means_another_instance_in_place_or_not() -> None:
     # The provider stops an instance to detach its volume, and leaves it stopped.
-    declared = record(lambda: ProxyHost("proxy", replace(host(0), replace_on_change=False)))
+    declared = record(lambda: ProxyHost("proxy", host(waitMinutes="0", hostUpdates="in-place")))
     assert declared.requests["proxy-arm64"].replacement_trigger.string_value == "vol-1"
 
 
 def storage(snapshot_days: int) -> ProxyStorageArgs:
-    return ProxyStorageArgs("prod", "aws", "eu-west-1a", 30, "snap-1", snapshot_days, True)
+    config = settings(dataVolumeSize="30", dataSnapshotId="snap-00000001", snapshotDays=str(snapshot_days))
+    return ProxyStorageArgs(config, "prod", "aws", "eu-west-1a")
 
 
 def test_the_data_volume_is_encrypted_and_backed_up_each_day() -> None:
     declared = record(lambda: ProxyStorage("proxy", storage(14)))
     volume = declared.only("aws:ebs/volume:Volume")
     assert (volume["encrypted"], volume["size"], volume["availabilityZone"]) == (True, 30, "eu-west-1a")
-    assert volume["snapshotId"] == "snap-1"
+    assert volume["snapshotId"] == "snap-00000001"
     policy = declared.only("aws:dlm/lifecyclePolicy:LifecyclePolicy")["policyDetails"]
     assert policy["targetTags"].items() <= volume["tags"].items()
     (schedule,) = policy["schedules"]
@@ -245,6 +247,37 @@ def test_anonymous_is_a_subject_only_when_asked_for() -> None:
         "teleport-group",
         "system:anonymous",
     ]
+
+
+def test_an_entry_that_was_lost_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost_at(*maps: client.V1ConfigMap) -> str:
+        found = client.V1ConfigMapList(items=list(maps), metadata=client.V1ListMeta(resource_version="7"))
+        api = SimpleNamespace(list_namespaced_config_map=lambda *_, **__: found)
+        monkeypatch.setattr(configmap, "connect", lambda _: api)
+        return entry_lost_at("", Names())
+
+    entry = Entry(ROLE, "teleport", ("teleport-group",))
+    metadata = client.V1ObjectMeta(resource_version="5")
+    assert lost_at() == "7"
+    assert lost_at(client.V1ConfigMap(metadata=metadata)) == "5"
+    assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", entry)})) == ""
+
+    def input_and_ignored(version: str) -> tuple[dict, list]:
+        site = replace(SITE, entry_lost_at=version)
+        declared = record(lambda: TeleportProxy("teleport", TeleportProxyArgs("dev", settings(), site)))
+        name = "teleport-cluster-access-aws-auth"
+        (command,) = (plain(r.inputs) for r in declared.resources if r.name == name)
+        return command["environment"], list(declared.requests[name].ignoreChanges)
+
+    assert input_and_ignored("5") == ({"ENTRY_LOST_AT": "5"}, [])
+    assert input_and_ignored("") == ({"ENTRY_LOST_AT": ""}, ["environment"])
+
+
+def test_a_cluster_that_does_not_answer_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warned.append(text))
+    assert entry_lost_at("no kubeconfig", Names()) == ""
+    assert [text.partition(":")[0] for text in warned] == ["Could not read aws-auth; skipped the drift check"]
 
 
 # team access
@@ -289,17 +322,9 @@ def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
     ],
 )
 def test_what_is_kept_in_ssm(github: bool, teams: tuple, expected: list) -> None:
-    configured = settings(**({"githubClientId": "Iv1.1", "githubClientSecret": "canary"} if github else {}))
-    args = TeamAccessArgs(
-        "/teleport-eks/dev",
-        "dev",
-        teams,
-        "shared",
-        "12h",
-        "https://x/callback",
-        configured.github_client_id,
-        configured.github_client_secret,
-    )
+    app = {"githubClientId": "Iv1.1", "githubClientSecret": "canary"} if github else {}
+    configured = settings(**app).model_copy(update={"teams": teams})
+    args = TeamAccessArgs(configured, "dev", "/teleport-eks/dev", "https://x/callback")
     declared = record(lambda: TeamAccess("proxy", args))
     parameter = "aws:ssm/parameter:Parameter"
     parameters = declared.of(parameter) if declared.has(parameter) else []

@@ -48,9 +48,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ready, "EVERY", 0.01)
-    monkeypatch.setattr(ready, "TELL_EVERY", 0)
-    monkeypatch.setattr(ready, "CONSOLE_EVERY", 0)
+    monkeypatch.setattr(ready, "ASK_EVERY", 0.01)
+    monkeypatch.setattr(ready, "PRINT_EVERY", 0)
+    monkeypatch.setattr(ready, "READ_CONSOLE_EVERY", 0)
     monkeypatch.setattr(ready, "CERTIFICATE_WITHIN", 0.1)
 
 
@@ -110,8 +110,8 @@ def test_a_proxy_that_comes_up_late_is_waited_for(
     ("line", "expected"),
     [
         ("printf '[ 9.1] cloud-init: teleport-eks: step download: HTTP 404\\nnoise\\n'", "step download: HTTP 404"),
-        ("echo 'no credentials' >&2; exit 1", "its console could not be read: no credentials"),
-        ("true", "it has written nothing to its console yet"),
+        ("echo 'no credentials' >&2; exit 1", "could not read its console: no credentials"),
+        ("true", "it has not written anything to its console yet"),
     ],
 )
 def test_a_boot_that_stops_is_reported_with_the_step(

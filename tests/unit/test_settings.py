@@ -8,7 +8,8 @@ import pytest
 import yaml
 from pulumi.runtime import set_all_config
 
-from components.settings import ConfigurationError, Settings, architecture, load, parse
+from components.errors import ConfigurationError
+from components.settings import Settings, load, parse
 from docs.generate import ROOT, generated
 
 GOOD = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
@@ -133,7 +134,7 @@ BAD = {
         {"teams": team(kubernetesGroups=["*"])},
         "teams[0].kubernetesGroups[0]",
         "*",
-        "without blanks or '*'",
+        "without '*'",
     ),
     "namespaces without a role": (
         {"teams": team(namespaces=["shop"])},
@@ -145,7 +146,9 @@ BAD = {
     "a kubeconfig that is none": ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
     "not a truth": ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
     "not a snapshot": ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
-    "a small volume": ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "greater than or equal to 10"),
+    "a small volume": ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
+    "not a number": ({"waitMinutes": "long"}, "waitMinutes", "long", "must be a whole number"),
+    "a team that is no map": ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map"),
     "a topology that is not there yet": ({"topology": "ha"}, "topology", "ha", "not available yet"),
 }
 
@@ -242,7 +245,7 @@ def test_what_is_good_is_taken() -> None:
     ],
 )
 def test_the_architecture_follows_the_instance_type(instance_type: str, expected: str) -> None:
-    assert architecture(instance_type) == expected
+    assert parse({**GOOD, "instanceType": instance_type}, "x").architecture == expected
 
 
 @pytest.mark.parametrize("name", generated())
@@ -263,6 +266,11 @@ def test_the_project_file_declares_every_key() -> None:
         ({"teleport-eks:githubClientSecret": {"secure": "v1:x"}}, True),
         ({"teleport-eks:protect": "maybe"}, True),  # its rule is the program's to know
         ({"aws:profile": "x"}, True),
+        ({"teleport-eks:acmeEmail": ""}, True),
+        ({"teleport-eks:acmeEmail": "platform"}, False),
+        ({"teleport-eks:subnetId": "subnet-x"}, False),
+        ({"teleport-eks:adminCidrs": ["10.0.0"]}, False),
+        ({"teleport-eks:teams": [{"organization": "acme", "team": "The Platform"}]}, False),
         ({"teleport-eks:clusterNam": "x"}, False),
         ({"teleport-eks:githubClientSecret": {"plain": "x"}}, False),
         ({"teleport-eks:teams": [{"organization": "acme"}]}, False),
