@@ -1,13 +1,13 @@
-# `make up` and `make test` set up all they need on a machine with Python 3.11 and make.
+# `make up` and `make test` install what they need. The machine needs Python 3.11 and make.
 SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
-# What the tests of the host's files need of Debian.
+# Debian packages that the tests of the host's files need.
 DEBIAN := cloud-init curl e2fsprogs faketime git iproute2 mount openssl procps systemd util-linux xfsprogs
 RUN := .venv/bin/python
-# Some tests need root. In CI we become it, elsewhere they say so.
+# Some tests need root. In CI we use sudo; elsewhere the tests say that they need root.
 AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E))
-# The libraries are large: compiled once, not in each process.
+# The libraries are large. Compile them once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test-tools docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## what there is to run
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-31s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.complete ## the Python environment, in .venv
+setup: .venv/.complete ## create the Python environment in .venv
 
 .venv/.complete: pyproject.toml uv.lock
 	@echo "setup: installing the locked dependencies into .venv"
@@ -25,16 +25,16 @@ setup: .venv/.complete ## the Python environment, in .venv
 	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet
 	@touch $@
 
-up: setup ## bring the dev stack up on stand-ins, on this machine only
+up: setup ## bring up the dev stack on this machine, without an account
 	@$(RUN) -m sandbox up
 
 preview: setup ## show what the dev stack, or STACK=name, would create, in seconds
 	@$(RUN) -m sandbox preview $(STACK)
 
-down: setup ## take the dev stack and the stand-ins away
+down: setup ## destroy the dev stack and stop its servers
 	@$(RUN) -m sandbox down
 
-test: lint test-tools ## everything that has to pass
+test: lint test-tools ## run all tests and checks that must pass
 	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2 --dist loadgroup
 	@$(MAKE) --no-print-directory test-boot
 	@$(if $(TELEPORT),$(MAKE) --no-print-directory test-teleport,echo "test-teleport: NOT RUN, it needs a release of Teleport: make test TELEPORT=folder")
@@ -46,7 +46,7 @@ test-tools:
 	  DEBIAN_FRONTEND=noninteractive $(AS_ROOT) apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; \
 	fi
 
-lint: setup ## formatting, style, types
+lint: setup ## check the format, style, types and workflows
 	@.venv/bin/ruff format --check --quiet . && echo "format: ok"
 	@.venv/bin/ruff check --quiet . && echo "style: ok"
 	@.venv/bin/pyright --warnings
@@ -54,16 +54,16 @@ lint: setup ## formatting, style, types
 	@$$($(RUN) -m sandbox.binaries actionlint) -shellcheck .venv/bin/shellcheck -pyflakes= && echo "workflows: ok"
 	@.venv/bin/zizmor --offline --quiet --pedantic . && echo "security of the workflows: ok"
 
-format: setup ## put the code into its format
+format: setup ## format the code, and fix its style
 	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet .
 
-test-unit test-cluster test-e2e: test-%: setup test-tools ## one part of the tests
+test-unit test-cluster test-e2e: test-%: setup test-tools ## run one layer of the tests
 	@$(RUN) -m pytest tests/$*
 
-test-boot: setup test-tools ## the host's files, booted on this machine with every fault; as root
+test-boot: setup test-tools ## boot the host's files on this machine, with faults; as root
 	@$(AS_ROOT) $(RUN) -m pytest tests/boot -n 2
 
-test-teleport: setup test-tools ## the same with the real Teleport, TELEPORT=folder of an unpacked release; as root
+test-teleport: setup test-tools ## test with the real Teleport, TELEPORT=folder of an unpacked release; as root
 	@[ -x "$(TELEPORT)/teleport" ] || { echo "test-teleport: TELEPORT=folder of an unpacked release, with teleport, tctl and tsh"; exit 1; }
 	@$(AS_ROOT) $(RUN) -m pytest tests/teleport
 
@@ -73,11 +73,11 @@ stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMA
 fleet-preview fleet-up: fleet-%: setup ## all stacks, or STACKS="a b", PARALLEL=4 at a time, RESUME=--resume
 	@$(RUN) -m fleet $* $(STACKS) --parallel $(or $(PARALLEL),4) $(RESUME)
 
-docs: setup ## write what is derived from the settings: reference, Pulumi.yaml's keys, schema
+docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings
 	@$(RUN) -m docs.generate
 
-bench: setup ## the aws-auth editor beside its peers, on the same API server
+bench: setup ## compare the aws-auth editor with other tools, on a real API server
 	@$(RUN) -m bench.aws_auth
 
-clean: down ## also remove the environment
+clean: down ## do what down does, and remove the environment
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

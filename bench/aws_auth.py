@@ -1,12 +1,12 @@
-"""Many writers of aws-auth at once, on a real API server: this project's editor beside its peers.
+"""Compares this project's aws-auth editor with other tools: many writers at once, on a real API server.
 
-The peers are the pipeline of the guide of 2019, and keikoproj/aws-auth if the command ``aws-auth`` is on PATH.
+The other tools are the pipeline of the 2019 guide, and keikoproj/aws-auth if the command ``aws-auth`` is on PATH.
 
     python -m bench.aws_auth [--writers 30]
 
-What is counted: how many of the writers' entries are in the map at the end, how long that took, and what of everybody
-else's content was lost. Each writer is a process of its own, as on as many machines; much of its time is its start.
-"In one process" leaves that out.
+It measures how many of the writers' entries are in the map at the end, how long that took, and which content of others
+was lost. Each writer is a process of its own, as if each ran on another machine. Much of its time is the start of that
+process; the row "in one process" leaves that out.
 """
 
 import argparse
@@ -45,7 +45,7 @@ DATA = {
 }
 MARKS = {"comment": "# the nodes: do not touch", "userid": "userid: AROA1234", "nodes": f"{ACCOUNT}/nodes"}
 
-# As guides of 2019 have it, with one variable more: the entry is printed below the line of `mapRoles`.
+# As in guides of 2019, but the entry's ARN and the file are variables. It prints the entry below the line `mapRoles`.
 PIPELINE = r"""
 ROLE="    - rolearn: $ARN\n      username: teleport\n      groups:\n        - teleport-group"
 "$KUBECTL" -n kube-system get configmap/aws-auth -o yaml | awk "/mapRoles: \|/{print;print \"$ROLE\";next}1" > "$FILE"
@@ -57,7 +57,7 @@ Writer = Callable[[str], object]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writers of aws-auth at once, ours beside its peers.")
+    parser = argparse.ArgumentParser(description="Compares ways to edit aws-auth when many writers run at once.")
     parser.add_argument("--writers", type=int, default=30)
     writers = parser.parse_args().writers
     kubectl = binaries("kubectl")["kubectl"]
@@ -90,7 +90,7 @@ def main() -> None:
             return (read(api) or {})["data"]
 
         def storm(writer: Writer, count: int) -> tuple[int, float]:
-            """How many entries are there when the last writer has ended, and after how many seconds."""
+            """How many entries are in the map when the last writer has ended, and after how many seconds."""
             arns = [f"{ACCOUNT}/team-{n}" for n in range(count)]
             began = time.monotonic()
             with ThreadPoolExecutor(count) as pool:
@@ -109,14 +109,14 @@ def main() -> None:
             gone = [key for key in DATA if key != "mapRoles" and now.get(key) != DATA[key]]
             return ", ".join(gone + [name for name, mark in MARKS.items() if mark not in now["mapRoles"]]) or "nothing"
 
-        print(f"{'':26}{'one writer':>12}{f'{writers} at once':>14}{'landed':>12}   lost")
+        print(f"{'':26}{'one writer':>12}{f'{writers} at once':>14}{'in the map':>12}   lost")
         landed = {}
         rows: list[tuple[str, Writer]] = [("get | awk | patch", guide)]
         if shutil.which("aws-auth"):
             rows += [("keikoproj/aws-auth", keiko), ("the same with --retry", keiko_retrying)]
         else:
-            print("keikoproj/aws-auth is not measured: there is no aws-auth on PATH")
-        rows += [("ours, the command", command), ("ours, in one process", call)]
+            print("keikoproj/aws-auth is not measured, because aws-auth is not on PATH")
+        rows += [("ours, as a command", command), ("ours, in one process", call)]
         for name, writer in rows:
             reset()
             _, alone = storm(writer, 1)
@@ -127,9 +127,9 @@ def main() -> None:
         reset()
         storm(command, writers)
         left, took = storm(partial(command, action="remove"), writers)
-        same = "nothing: the bytes are those of before" if data() == DATA else "OTHER bytes than before"
-        print(f"{'ours, removing them again':26}{'':12}{took:>12.2f} s{f'{left} left':>12}   {same}")
-        print(f"landed, ours : get | awk | patch = {landed[command] / max(landed[guide], 1):.0f} : 1")
+        same = "nothing; byte for byte as before" if data() == DATA else "the map CHANGED"
+        print(f"{'ours, removing entries':26}{'':12}{took:>12.2f} s{f'{left} left':>12}   {same}")
+        print(f"entries in the map, ours : get | awk | patch = {landed[command] / max(landed[guide], 1):.0f} : 1")
 
 
 if __name__ == "__main__":

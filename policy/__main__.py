@@ -1,16 +1,17 @@
-"""The policy pack: what no stack may do, whatever its configuration says.
+"""The policy pack: what no stack may do, whatever the stack's configuration says.
 
     pulumi preview --policy-pack policy
     pulumi preview --policy-pack policy --policy-pack-config policy/sandbox.json
 
-A file such as ``policy/sandbox.json`` makes an exception, by a rule's name: ``"disabled"``, ``"advisory"``, or the
-rule's own settings, as in ``{"scoped-impersonation": {"enforcementLevel": "mandatory", "allowUnscopedUsers": true}}``.
+To make an exception, write a pack configuration such as ``policy/sandbox.json``. It maps a rule's name to
+``"disabled"``, ``"advisory"``, or the rule's settings:
+``{"scoped-impersonation": {"enforcementLevel": "mandatory", "allowUnscopedUsers": true}}``.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Pulumi runs this directory, so the checks are not in a package here.
+# Pulumi runs this directory as a program, so `checks` is a top-level module here.
 from checks import RULES, UNKNOWN, Resource, Rule
 from pulumi_policy import (
     EnforcementLevel,
@@ -24,16 +25,15 @@ from pulumi_policy import (
 from pulumi_policy.proxy import UnknownValueError
 
 
-def known(value: Any) -> Any:
-    """Plain dicts and lists, with UNKNOWN where a preview cannot say.
+def plain(value: Any) -> Any:
+    """Plain dicts and lists, with UNKNOWN for each value that the preview does not know yet.
 
-    pulumi_policy raises when such a value is read, which would end the whole
-    rule, also for what is known to be wrong.
+    If the rule read such a value, pulumi_policy would raise and end the rule, even if other values are wrong.
     """
 
     def item(key: Any) -> Any:
         try:
-            return known(value[key])
+            return plain(value[key])
         except UnknownValueError:
             return UNKNOWN
 
@@ -46,7 +46,7 @@ def known(value: Any) -> Any:
 
 def policy(rule: Rule) -> ResourceValidationPolicy:
     def validate(args: ResourceValidationArgs, report_violation: ReportViolation) -> None:
-        resource = Resource(args.resource_type, args.name, known(args.props), args.opts.protect)
+        resource = Resource(args.resource_type, args.name, plain(args.props), args.opts.protect)
         for violation in rule.violations(resource, args.get_config()):
             report_violation(violation, None)
 

@@ -1,10 +1,9 @@
-"""The safety rules as plain functions: a resource in, what is wrong with it out. They know nothing of Pulumi.
+"""The safety rules as plain functions. Each takes a resource and yields what is wrong with it, without Pulumi.
 
-A check yields one line per finding, with the value that is wrong. A value that a
-preview does not know is UNKNOWN, and never a finding: the engine asks again,
-with all values, before it creates or changes the resource.
+A check yields one line per finding, with the wrong value. If a preview does not know a value yet, the value is UNKNOWN
+and never a finding: the engine asks again, with all values, before it creates or changes the resource.
 
-The rules share no constant with the program: they would share its mistakes.
+The rules share no constants with the program, because they would share its mistakes.
 """
 
 import base64
@@ -32,7 +31,7 @@ UNKNOWN: Any = _Unknown()
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource as its provider gets it. ``props``: camelCase names, and dicts, lists, scalars and UNKNOWN."""
+    """A resource as its provider gets it. ``props``: camelCase names with dicts, lists, scalars or UNKNOWN."""
 
     type: str
     name: str
@@ -43,8 +42,8 @@ class Resource:
 Config = Mapping[str, Any]
 
 
-def at(value: Any, *path: str) -> Any:
-    """What is at ``path`` in nested dicts: None when it is not set, UNKNOWN when that is not known."""
+def lookup(value: Any, *path: str) -> Any:
+    """The value at ``path`` in nested dicts: None if it is not set, UNKNOWN if the preview does not know it yet."""
     for key in path:
         if value is UNKNOWN:
             return UNKNOWN
@@ -52,13 +51,13 @@ def at(value: Any, *path: str) -> Any:
     return value
 
 
-def each(value: Any) -> list[Any]:
-    """The items of a list, or the one that stands for a list, as far as they are known."""
+def known_items(value: Any) -> list[Any]:
+    """The known items of a list. A single value counts as a list of one, None as an empty list."""
     items = value if isinstance(value, list) else [] if value is None else [value]
     return [item for item in items if item is not UNKNOWN]
 
 
-def shown(value: Any) -> str:
+def display(value: Any) -> str:
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -69,7 +68,7 @@ def shown(value: Any) -> str:
 # the firewall
 
 ADMIN_PORTS = {22: "SSH", 3022: "Teleport's SSH node", 3025: "Teleport's auth service"}
-# A range with a shorter prefix is nobody's own network: two halves of the internet are the internet.
+# A range with a shorter prefix than this is too wide to be one organization's. Two halves make the whole internet.
 WIDEST = {4: 8, 6: 16}
 
 
@@ -77,13 +76,13 @@ def open_admin_ports(resource: Resource, _: Config) -> Iterator[str]:
     for rule in _ingress(resource):
         ports = [f"{port} ({use})" for port, use in ADMIN_PORTS.items() if _lets_in(rule, port)]
         for key in ("cidrIpv4", "cidrIpv6", "cidrBlocks", "ipv6CidrBlocks"):
-            for cidr in each(rule.get(key)):
+            for cidr in known_items(rule.get(key)):
                 if ports and _is_wide(cidr):
-                    yield f"{cidr} reaches {', '.join(ports)}"
+                    yield f"{cidr} can reach {', '.join(ports)}"
 
 
 def _ingress(resource: Resource) -> list[Mapping[str, Any]]:
-    """The rules by which somebody gets in, with ``protocol``, ``fromPort``, ``toPort`` and ranges."""
+    """The resource's inbound rules, each with ``protocol``, ``fromPort``, ``toPort`` and ranges."""
     props = resource.props
     match resource.type:
         case "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
@@ -91,12 +90,12 @@ def _ingress(resource: Resource) -> list[Mapping[str, Any]]:
         case "aws:ec2/securityGroupRule:SecurityGroupRule" if props.get("type") == "ingress":
             return [props]
         case "aws:ec2/securityGroup:SecurityGroup" | "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup":
-            return each(props.get("ingress"))
+            return known_items(props.get("ingress"))
     return []
 
 
 def _lets_in(rule: Mapping[str, Any], port: int) -> bool:
-    protocol = shown(rule.get("protocol")).lower()
+    protocol = display(rule.get("protocol")).lower()
     if protocol in ("-1", "all"):
         return True
     low, high = rule.get("fromPort"), rule.get("toPort")
@@ -108,7 +107,7 @@ def _lets_in(rule: Mapping[str, Any], port: int) -> bool:
 
 
 def _is_wide(cidr: str) -> bool:
-    with suppress(ValueError):  # no range is the provider's to refuse
+    with suppress(ValueError):  # the provider refuses what is not a range
         network = ipaddress.ip_network(cidr, strict=False)
         return network.prefixlen < WIDEST[network.version]
     return False
@@ -127,36 +126,36 @@ HOSTS = (
 
 def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
     options = resource.props.get("metadataOptions")
-    if resource.type not in HOSTS or at(options, "httpEndpoint") in ("disabled", UNKNOWN):
+    if resource.type not in HOSTS or lookup(options, "httpEndpoint") in ("disabled", UNKNOWN):
         return
     for name, wanted in {"httpTokens": "required", "httpPutResponseHopLimit": 1}.items():
-        value = at(options, name)
+        value = lookup(options, name)
         if value not in (wanted, UNKNOWN):
-            yield f"metadataOptions.{name} is {shown(value)}, and should be {wanted}"
+            yield f"metadataOptions.{name} is {display(value)}; it must be {wanted}"
 
 
 def unencrypted_volumes(resource: Resource, _: Config) -> Iterator[str]:
     for where, encrypted in _volumes(resource):
-        # A launch template has it as text.
+        # In a launch template the value is text.
         if encrypted not in (True, "true", UNKNOWN):
-            yield f"{where} is {shown(encrypted)}, and should be true"
+            yield f"{where} is {display(encrypted)}; it must be true"
 
 
 def _volumes(resource: Resource) -> Iterator[tuple[str, Any]]:
-    """Each volume's property, and whether it is encrypted."""
+    """For each volume, the property that encrypts it, and its value."""
     props = resource.props
     if resource.type == "aws:ebs/volume:Volume":
         yield "encrypted", props.get("encrypted")
     elif resource.type == LAUNCH_TEMPLATE:
-        if not props.get("blockDeviceMappings"):  # then it is as the image has it
+        if not props.get("blockDeviceMappings"):  # the image then decides
             yield "blockDeviceMappings", None
-        for device in each(props.get("blockDeviceMappings")):
-            if at(device, "ebs"):
-                yield f"ebs.encrypted of {shown(at(device, 'deviceName'))}", at(device, "ebs", "encrypted")
+        for device in known_items(props.get("blockDeviceMappings")):
+            if lookup(device, "ebs"):
+                yield f"ebs.encrypted of {display(lookup(device, 'deviceName'))}", lookup(device, "ebs", "encrypted")
     elif resource.type in HOSTS:
-        yield "rootBlockDevice.encrypted", at(props, "rootBlockDevice", "encrypted")
-        for device in each(props.get("ebsBlockDevices")):
-            yield f"ebsBlockDevices' encrypted of {shown(at(device, 'deviceName'))}", at(device, "encrypted")
+        yield "rootBlockDevice.encrypted", lookup(props, "rootBlockDevice", "encrypted")
+        for device in known_items(props.get("ebsBlockDevices")):
+            yield f"ebsBlockDevices.encrypted of {display(lookup(device, 'deviceName'))}", lookup(device, "encrypted")
 
 
 # IAM
@@ -167,9 +166,9 @@ DOCUMENTS = (
     "aws:iam/rolePolicy:RolePolicy",
     "aws:iam/userPolicy:UserPolicy",
 )
-# The id of a change is not known before the change, and tells no more than whether it is through.
+# Nobody knows the id of a change in advance. The permission only tells whether a change is complete.
 ROUTE53_CHANGE = re.compile(r"arn:[\w-]+:route53:::change/\*")
-# AWS's own policies with `*`; the last two read all parameters of the account, and so all of its secrets there.
+# AWS's own policies with `*`. The last two can read all parameters of the account, and so all secrets in them.
 TOO_WIDE = re.compile(
     r"arn:[\w-]+:iam::aws:policy/(.*/)?"
     r"(\w*FullAccess|AdministratorAccess|PowerUserAccess|AmazonSSMManagedInstanceCore|AmazonEC2RoleforSSM)"
@@ -180,126 +179,126 @@ def wide_permissions(resource: Resource, _: Config) -> Iterator[str]:
     if not resource.type.startswith("aws:iam/"):
         return
     for where, document in _documents(resource):
-        for number, statement in enumerate(each(at(document, "Statement")), 1):
+        for number, statement in enumerate(known_items(lookup(document, "Statement")), 1):
             for finding in _wildcards(statement):
-                yield f"{where}, statement {at(statement, 'Sid') or number}: {finding}"
-    for arn in each(resource.props.get("policyArn")) + each(resource.props.get("managedPolicyArns")):
+                yield f"{where}, statement {lookup(statement, 'Sid') or number}: {finding}"
+    for arn in known_items(resource.props.get("policyArn")) + known_items(resource.props.get("managedPolicyArns")):
         if TOO_WIDE.fullmatch(arn):
             yield f"attaches {arn}"
 
 
 def _documents(resource: Resource) -> Iterator[tuple[str, Any]]:
-    """The policy documents that a resource writes, parsed."""
+    """The resource's policy documents, parsed, each with the property that holds it."""
     props, texts = resource.props, []
     if resource.type in DOCUMENTS:
         texts.append(("policy", props.get("policy")))
     elif resource.type == "aws:iam/role:Role":
         texts.append(("assumeRolePolicy", props.get("assumeRolePolicy")))
-        texts += [("inlinePolicies", at(policy, "policy")) for policy in each(props.get("inlinePolicies"))]
+        texts += [("inlinePolicies", lookup(policy, "policy")) for policy in known_items(props.get("inlinePolicies"))]
     for where, text in texts:
-        with suppress(ValueError):  # no JSON is the provider's to refuse
+        with suppress(ValueError):  # the provider refuses what is not JSON
             yield where, json.loads(text) if isinstance(text, str) else text
 
 
 def _wildcards(statement: Any) -> Iterator[str]:
-    if at(statement, "Effect") == "Deny":
+    if lookup(statement, "Effect") == "Deny":
         return
     for key in ("NotAction", "NotResource", "NotPrincipal"):
-        if at(statement, key) is not None:
-            yield f"{key} is all but {at(statement, key)}"
-    for action in each(at(statement, "Action")):
+        if lookup(statement, key) is not None:
+            yield f"{key} covers everything except {lookup(statement, key)}"
+    for action in known_items(lookup(statement, "Action")):
         if re.search(r"[*?]", action):
             yield f"Action is {action}"
-    for arn in each(at(statement, "Resource")):
-        if _names_nothing(arn):
+    for arn in known_items(lookup(statement, "Resource")):
+        if _matches_everything(arn):
             yield f"Resource is {arn}"
-    principal = at(statement, "Principal")
+    principal = lookup(statement, "Principal")
     for kind in principal.values() if isinstance(principal, Mapping) else [principal]:
-        if "*" in each(kind):
+        if "*" in known_items(kind):
             yield "Principal is *"
 
 
-def _names_nothing(arn: str) -> bool:
-    """Whether it is all resources, or all of a type: ``*``, ``arn:aws:s3:::*``, ``arn:aws:ssm:...:parameter/*``."""
+def _matches_everything(arn: str) -> bool:
+    """Whether it is all resources, or all of one type: ``*``, ``arn:aws:s3:::*``, ``arn:aws:ssm:...:parameter/*``."""
     if ROUTE53_CHANGE.fullmatch(arn):
         return False
     parts = arn.split(":", 5)
     if len(parts) < 6:
         return "*" in arn
     service, rest = parts[2], parts[5]
-    if service != "s3":  # there the bucket's name comes first, and no type
+    if service != "s3":  # an S3 ARN begins with the bucket's name, without a type
         rest = re.sub(r"^[\w-]+[/:]", "", rest)
     return not rest.strip("*?/:")
 
 
 # the cluster
 
-# Who is behind a name that no binding should have.
-NOBODY = {
-    "system:anonymous": "whoever can reach the cluster's API",
-    "system:unauthenticated": "whoever can reach the cluster's API",
-    "system:masters": "whom nothing in the cluster can restrict",
+# Subjects that no binding should have, and who they are.
+DANGEROUS_SUBJECTS = {
+    "system:anonymous": "which is anyone who can reach the cluster's API",
+    "system:unauthenticated": "which is anyone who can reach the cluster's API",
+    "system:masters": "which nothing in the cluster can restrict",
 }
 
 
 def _objects(resource: Resource, *kinds: str) -> Iterator[Mapping[str, Any]]:
-    """The Kubernetes objects of these kinds that a resource declares: itself, a list's items, or those in YAML."""
+    """The Kubernetes objects of these kinds in a resource: itself, the items of a list, or objects in YAML."""
     if not resource.type.startswith("kubernetes:"):
         return
     kind = resource.type.rpartition(":")[2].removesuffix("Patch")
     found = [{**resource.props, "kind": kind}]
     if resource.type.startswith("kubernetes:yaml"):
-        found = each(resource.props.get("objs"))
-        for text in each(resource.props.get("yaml")):
-            with suppress(yaml.YAMLError):  # the provider's to refuse
+        found = known_items(resource.props.get("objs"))
+        for text in known_items(resource.props.get("yaml")):
+            with suppress(yaml.YAMLError):  # the provider refuses it
                 found += yaml.safe_load_all(text)
     while found:
         item = found.pop()
-        kind = str(at(item, "kind"))
+        kind = str(lookup(item, "kind"))
         if kind in kinds:
             yield item
         if kind.endswith("List"):
-            # In a typed list the items may leave out what they are.
-            entries = (entry for entry in each(at(item, "items")) if isinstance(entry, Mapping))
+            # In a typed list the items may have no kind.
+            entries = (entry for entry in known_items(lookup(item, "items")) if isinstance(entry, Mapping))
             found += [{"kind": kind.removesuffix("List"), **entry} for entry in entries]
 
 
-def _where(item: Any) -> str:
-    return f"{at(item, 'kind')} {shown(at(item, 'metadata', 'name'))}"
+def _label(item: Any) -> str:
+    return f"{lookup(item, 'kind')} {display(lookup(item, 'metadata', 'name'))}"
 
 
-def bound_to_nobody(resource: Resource, _: Config) -> Iterator[str]:
+def dangerous_subjects(resource: Resource, _: Config) -> Iterator[str]:
     for binding in _objects(resource, "ClusterRoleBinding", "RoleBinding"):
-        for subject in each(at(binding, "subjects")):
-            name = at(subject, "name")
-            if name in NOBODY:
-                role = shown(at(binding, "roleRef", "name"))
-                yield f"{_where(binding)} gives the role {role} to {name}, {NOBODY[name]}"
+        for subject in known_items(lookup(binding, "subjects")):
+            name = lookup(subject, "name")
+            if name in DANGEROUS_SUBJECTS:
+                role = display(lookup(binding, "roleRef", "name"))
+                yield f"{_label(binding)} binds the role {role} to {name}, {DANGEROUS_SUBJECTS[name]}"
 
 
 def unscoped_impersonation(resource: Resource, config: Config) -> Iterator[str]:
     for role in _objects(resource, "ClusterRole", "Role"):
-        for rule in each(at(role, "rules")):
-            if not {"impersonate", "*"} & set(each(at(rule, "verbs"))):
+        for rule in known_items(lookup(role, "rules")):
+            if not {"impersonate", "*"} & set(known_items(lookup(rule, "verbs"))):
                 continue
-            if not {"", "*"} & set(each(at(rule, "apiGroups"))):
+            if not {"", "*"} & set(known_items(lookup(rule, "apiGroups"))):
                 continue
-            names, resources = at(rule, "resourceNames"), each(at(rule, "resources"))
+            names, resources = lookup(rule, "resourceNames"), known_items(lookup(rule, "resources"))
             for kind in ("groups", "users", "serviceaccounts"):
                 if not {kind, "*"} & set(resources):
                     continue
                 if not names and not (kind == "users" and config.get("allowUnscopedUsers")):
-                    yield f"{_where(role)} may impersonate any of {kind}"
-                # The control plane's own names are as good as system:masters.
-                for name in each(names):
+                    yield f"{_label(role)} may impersonate all {kind}"
+                # Kubernetes' own users and groups are as powerful as system:masters.
+                for name in known_items(names):
                     if name.startswith("system:") and name != "system:authenticated":
-                        yield f"{_where(role)} may impersonate {name} of {kind}"
+                        yield f"{_label(role)} may impersonate {name} ({kind})"
 
 
 def owned_aws_auth(resource: Resource, _: Config) -> Iterator[str]:
     for item in _objects(resource, "ConfigMap"):
-        name, namespace = at(item, "metadata", "name"), at(item, "metadata", "namespace")
-        # Without a namespace it is the provider's own, which may be this one.
+        name, namespace = lookup(item, "metadata", "name"), lookup(item, "metadata", "namespace")
+        # Without a namespace, the provider's default namespace counts, which may be kube-system.
         if name == "aws-auth" and namespace in ("kube-system", None):
             yield f"{resource.type} owns kube-system/aws-auth"
 
@@ -310,8 +309,8 @@ _ASSIGNMENT = r"""
     (client[_-]?secret | secret[_-]?(?:access[_-]?)?key | passwo?r?d | passphrase | api[_-]?key
         | (?:access|auth|github|join)[_-]?token)
     ["']? [ \t]*[:=][ \t]*
-    (?: ["'] (?![$<{/]) [^"'\n]{4,} ["']  # a variable, a template's placeholder or a path is no secret itself,
-        | (?![$<{(\[/] | (?:true|false|yes|no|null|none)\b) [^\s"'(]{4,} (?=[\s"']|$)  # and neither is a call
+    (?: ["'] (?![$<{/]) [^"'\n]{4,} ["']  # a variable, a template's placeholder or a path is not a secret,
+        | (?![$<{(\[/] | (?:true|false|yes|no|null|none)\b) [^\s"'(]{4,} (?=[\s"']|$)  # and a call is not one either
         | ["']?\$\w\w?\$\S{8,}  # a password's hash
     )
 """
@@ -322,15 +321,15 @@ SECRETS = {
     "a signed token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+"),
     "a value for {}": re.compile(_ASSIGNMENT, re.IGNORECASE | re.VERBOSE),
 }
-# In lines of their own, as in a mail's part or a YAML block; or in one piece.
+# On lines of its own, as in a MIME part or a YAML block, or in one piece.
 _BASE64 = re.compile(r"(?m)^[ \t]*((?:[A-Za-z0-9+/]{40,}\r?\n[ \t]*)+[A-Za-z0-9+/]+={0,2})[ \t]*$")
 _BASE64_PIECE = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
-_LIMIT = 2**24  # bytes: more than user data ever unpacks to
+_LIMIT = 2**24  # bytes, more than any user data unpacks to
 
 
 def secrets_in(text: str) -> list[str]:
-    """What of ``text``, or of the base64 and gzip in it, looks like a secret. Says where, and never the secret."""
+    """What looks like a secret in ``text``, also in base64 and gzip in it: its kind and line, never the secret."""
     found: dict[str, None] = {}
     for content in _texts(text.encode()):
         for kind, pattern in SECRETS.items():
@@ -341,11 +340,11 @@ def secrets_in(text: str) -> list[str]:
 
 
 def _texts(data: bytes, depth: int = 3) -> Iterator[str]:
-    """The text, and all that is packed in it."""
+    """The text, and every text that is packed in it."""
     if data.startswith(b"\x1f\x8b"):
         with suppress(OSError, EOFError, zlib.error):
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_LIMIT)
-    # Files in JSON or YAML have their line ends and quotes behind a backslash.
+    # In JSON and YAML, line ends and quotes are escaped with a backslash.
     text = re.sub(r"\\(.)", lambda escaped: _ESCAPES.get(escaped[1], escaped[1]), data.decode(errors="replace"))
     yield text
     if depth:
@@ -358,8 +357,8 @@ def _texts(data: bytes, depth: int = 3) -> Iterator[str]:
 def secrets_in_user_data(resource: Resource, _: Config) -> Iterator[str]:
     if resource.type in HOSTS:
         for key in ("userData", "userDataBase64"):
-            for text in each(resource.props.get(key)):
-                yield from (f"{key} holds {secret}" for secret in secrets_in(text))
+            for text in known_items(resource.props.get(key)):
+                yield from (f"{key} contains {secret}" for secret in secrets_in(text))
 
 
 SECRET_NAME = re.compile(r"(client[_-]?secret|password|passphrase|private[_-]?key|[_-]token)s?$", re.IGNORECASE)
@@ -370,11 +369,11 @@ def plain_secret_parameters(resource: Resource, _: Config) -> Iterator[str]:
     if resource.type != "aws:ssm/parameter:Parameter":
         return
     name, kind = props.get("name"), props.get("type")
-    secret = [f"{name} is called a secret"] if isinstance(name, str) and SECRET_NAME.search(name) else []
+    secret = [f"by its name, {name} is a secret"] if isinstance(name, str) and SECRET_NAME.search(name) else []
     for key in ("value", "insecureValue"):
-        secret += [f"{key} holds {found}" for text in each(props.get(key)) for found in secrets_in(text)]
+        secret += [f"{key} contains {found}" for text in known_items(props.get(key)) for found in secrets_in(text)]
     if kind not in ("SecureString", UNKNOWN):
-        yield from (f"type is {shown(kind)}, but {reason}" for reason in secret)
+        yield from (f"type is {display(kind)}, but {reason}" for reason in secret)
 
 
 # state
@@ -384,12 +383,12 @@ STATE = {"aws:ec2/eip:Eip": "address", "aws:ebs/volume:Volume": "data volume"}
 
 def unprotected_state(resource: Resource, _: Config) -> Iterator[str]:
     if resource.type in STATE and not resource.protect:
-        yield f"protect of the {STATE[resource.type]} is false"
+        yield f"the {STATE[resource.type]} is not protected"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """``settings``: JSON schemas of what a pack's configuration may say to the rule."""
+    """``settings`` are JSON schemas of the rule's settings in a pack configuration."""
 
     name: str
     description: str
@@ -404,65 +403,66 @@ class Rule:
 RULES = (
     Rule(
         "closed-admin-ports",
-        "SSH and Teleport's auth service are closed to the internet.",
-        "Name the networks that may reach them in adminCidrs, or none: Session Manager needs no open port.",
+        "The internet cannot reach SSH and Teleport's auth service.",
+        "Set adminCidrs to the networks that may reach them, or leave it empty: Session Manager needs no open port.",
         open_admin_ports,
     ),
     Rule(
         "metadata-by-token",
-        "Instance metadata, and with it the role's credentials, is given to the host only, and by token (IMDSv2).",
+        "Only the host can read instance metadata, with the role's credentials, and only with a token (IMDSv2).",
         'Set metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1}.',
         metadata_without_token,
     ),
     Rule(
         "encrypted-volumes",
-        "Every volume is encrypted: Teleport's CA is on one.",
-        "Set encrypted=True; a volume that is there is encrypted by way of a snapshot.",
+        "Every volume is encrypted, because one of them holds Teleport's CA.",
+        "Set encrypted=True. To encrypt an existing volume, restore it from an encrypted copy of its snapshot.",
         unencrypted_volumes,
     ),
     Rule(
         "named-permissions",
-        "IAM policies name each action and what it is for.",
+        "IAM policies list each action and each resource by name.",
         "List the actions, and the ARNs of the stack's own resources.",
         wide_permissions,
     ),
     Rule(
         "no-anonymous-subjects",
-        "No role in the cluster is bound to the anonymous, or to system:masters.",
-        "Bind the role to a group of the teams', or to teleport-group.",
-        bound_to_nobody,
+        "No role in the cluster is bound to anonymous users or to system:masters.",
+        "Bind the role to a group of a team, or to teleport-group.",
+        dangerous_subjects,
     ),
     Rule(
         "scoped-impersonation",
-        "What the proxy may impersonate is listed by name.",
-        "List the teams' groups and the shared user in resourceNames; a pack's configuration may set "
-        "allowUnscopedUsers, which is as good as cluster-admin to who has the host.",
+        "The proxy can impersonate only the users and groups that its role lists by name.",
+        "List the teams' groups and the shared user in resourceNames. If you need kubernetesIdentity: person, set "
+        "allowUnscopedUsers in the pack configuration; anyone who controls the host is then as good as cluster-admin.",
         unscoped_impersonation,
         {"allowUnscopedUsers": {"type": "boolean", "default": False}},
     ),
     Rule(
         "aws-auth-is-not-owned",
-        "The aws-auth map is everybody's: one wrong edit locks every node out.",
-        "Take it out of the stack without deleting it (pulumi state delete), and use an access entry, or "
+        "No stack owns the aws-auth map: others edit it too, and one wrong edit locks every node out.",
+        "Remove it from the stack without deleting it (pulumi state delete). Use an access entry, or "
         "components.aws_auth, which edits one item.",
         owned_aws_auth,
     ),
     Rule(
         "no-secrets-in-user-data",
-        "User data holds no secret: whoever may describe instances can read it.",
-        "Put it into an SSM SecureString that the host reads, and make another one: this one has been seen.",
+        "User data contains no secret, because anyone who may describe instances can read it.",
+        "Store the secret in an SSM SecureString that the host reads. Then replace the secret, because others may have "
+        "seen it.",
         secrets_in_user_data,
     ),
     Rule(
         "secrets-are-secure-strings",
         "Secrets in SSM are SecureStrings.",
-        'Set type="SecureString" and the value as pulumi.Output.secret.',
+        'Set type="SecureString", and pass the value as pulumi.Output.secret.',
         plain_secret_parameters,
     ),
     Rule(
         "protected-state",
-        "The address and the data volume are protected: they are the proxy's name, CA and recordings.",
-        "Set teleport-eks:protect: true; where that is not meant, say so in the pack's configuration.",
+        "The address and the data volume are protected, because they hold the proxy's name, CA and recordings.",
+        "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
         unprotected_state,
     ),
 )

@@ -60,7 +60,8 @@ def anchors(document: Path) -> set[str]:
 
 
 def test_links_lead_somewhere() -> None:
-    links = [(d, link) for d in DOCUMENTS for link in re.findall(r"\]\((?!https?:)([^)]+)\)", d.read_text())]
+    documents = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+    links = [(d, link) for d in documents for link in re.findall(r"\]\((?!https?:)([^)]+)\)", d.read_text())]
     assert len(links) > 20
     for document, link in links:
         path, _, anchor = link.partition("#")

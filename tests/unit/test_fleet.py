@@ -89,9 +89,9 @@ def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path:
     text = (tmp_path / "Pulumi.demo.yaml").read_text()
     assert "demo-public-a, in eu-west-1a" in text
     assert "\n  teleport-eks:subnetId: subnet-" in text, "written down, so that the proxy stays there"
-    assert "[198.51.100.4/32]   # your address now" in text
-    assert "CONFIG_MAP, so its access is by aws-auth" in text
-    assert "public and private, the public one open to 0.0.0.0/0" in text
+    assert "[198.51.100.4/32]   # your current address" in text
+    assert "CONFIG_MAP, so auto means aws-auth" in text
+    assert "public and private; the public endpoint admits 0.0.0.0/0" in text
     config = {k.removeprefix("teleport-eks:"): v for k, v in yaml.safe_load(text)["config"].items() if "teleport" in k}
     assert config["clusterName"] == "demo"
     assert parse({**config, "teams": "[]"}, "x").acme_email == "platform@example.com"

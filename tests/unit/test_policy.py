@@ -152,14 +152,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             Resource("aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule", "it", {"cidrIpv4": "0.0.0.0/0"}),
         ],
         [
-            (rule_of("0.0.0.0/0", 22, 22), "it: 0.0.0.0/0 reaches 22 (SSH)."),
-            (rule_of("0.0.0.0/1", 3000, 3030), "0.0.0.0/1 reaches 3022 (Teleport's SSH node), 3025"),
-            (rule_of("128.0.0.0/1", 3025, 3025, "6"), "128.0.0.0/1 reaches 3025 (Teleport's auth service)"),
+            (rule_of("0.0.0.0/0", 22, 22), "it: 0.0.0.0/0 can reach 22 (SSH)."),
+            (rule_of("0.0.0.0/1", 3000, 3030), "0.0.0.0/1 can reach 3022 (Teleport's SSH node), 3025"),
+            (rule_of("128.0.0.0/1", 3025, 3025, "6"), "128.0.0.0/1 can reach 3025 (Teleport's auth service)"),
             (rule_of("0.0.0.0/0", None, None, "-1"), "22 (SSH), 3022"),
             (rule_of("0.0.0.0/0", None, None), "22 (SSH), 3022"),
             (rule_of("0.0.0.0/0", -1, -1), "22 (SSH), 3022"),
-            (rule_of("::/0", 22, 22, key="cidrIpv6"), "::/0 reaches 22"),
-            (rule_of("2000::/3", 22, 22, key="cidrIpv6"), "2000::/3 reaches 22"),
+            (rule_of("::/0", 22, 22, key="cidrIpv6"), "::/0 can reach 22"),
+            (rule_of("2000::/3", 22, 22, key="cidrIpv6"), "2000::/3 can reach 22"),
             (old_rule("ingress", protocol="TCP", fromPort=22.0, toPort=22.0, cidrBlocks=["0.0.0.0/0"]), "0.0.0.0/0"),
             (group(protocol="tcp", fromPort=0, toPort=65535, cidrBlocks=["10.0.0.0/8", "0.0.0.0/0"]), "0.0.0.0/0"),
             (group(protocol="-1", fromPort=0, toPort=0, ipv6CidrBlocks=["::/1"]), "::/1"),
@@ -172,9 +172,9 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             instance(metadataOptions={"httpEndpoint": "disabled"}),
         ],
         [
-            (instance(), "metadataOptions.httpTokens is not set, and should be required"),
+            (instance(), "metadataOptions.httpTokens is not set; it must be required"),
             (instance(metadataOptions={**TOKEN, "httpTokens": "optional"}), "httpTokens is optional"),
-            (instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 2.0}), "HopLimit is 2, and should be 1"),
+            (instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 2.0}), "HopLimit is 2; it must be 1"),
             (template(metadataOptions={"httpTokens": "required"}), "httpPutResponseHopLimit is not set"),
         ],
     ),
@@ -185,12 +185,12 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             template(blockDeviceMappings=[{"deviceName": "/dev/xvda", "ebs": {"encrypted": "true"}}]),
         ],
         [
-            (volume(encrypted=False), "encrypted is false, and should be true"),
+            (volume(encrypted=False), "encrypted is false; it must be true"),
             (volume(size=20), "encrypted is not set"),
             (instance(rootBlockDevice={"volumeSize": 16}), "rootBlockDevice.encrypted is not set"),
             (
                 instance(rootBlockDevice={"encrypted": True}, ebsBlockDevices=[{"deviceName": "/dev/sdf"}]),
-                "ebsBlockDevices' encrypted of /dev/sdf is not set",
+                "ebsBlockDevices.encrypted of /dev/sdf is not set",
             ),
             (template(), "blockDeviceMappings is not set"),
             (template(blockDeviceMappings=[{"deviceName": "/dev/sda", "ebs": {"volumeSize": 8}}]), "of /dev/sda"),
@@ -212,7 +212,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (role_policy(Resource="arn:*"), "Resource is arn:*"),
             (role_policy(Action="*"), "Action is *"),
             (role_policy(Action=["eks:DescribeCluster", "ssm:Get*"]), "Action is ssm:Get*"),
-            (role_policy(NotAction="iam:*"), "NotAction is all but iam:*"),
+            (role_policy(NotAction="iam:*"), "NotAction covers everything except iam:*"),
             (managed_policy({"Statement": statement(Resource="*")}), "Resource is *"),
             (iam_role(inlinePolicies=[{"policy": json.dumps({"Statement": statement(Action="s3:*")})}]), "s3:*"),
             (iam_role({**TRUST, "Principal": {"AWS": ["*"]}}), "assumeRolePolicy, statement 1: Principal is *"),
@@ -223,14 +223,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
     "no-anonymous-subjects": (
         [binding("teleport-group"), binding("system:authenticated"), cluster_role()],
         [
-            (binding("system:anonymous"), "ClusterRoleBinding crb gives the role edit to system:anonymous, whoever"),
+            (binding("system:anonymous"), "ClusterRoleBinding crb binds the role edit to system:anonymous, which is"),
             (binding("system:unauthenticated", "RoleBinding"), "RoleBinding crb"),
-            (binding("system:masters", "ClusterRoleBindingPatch"), "system:masters, whom nothing"),
+            (binding("system:masters", "ClusterRoleBindingPatch"), "system:masters, which nothing"),
             (
                 manifest(
                     {"kind": "List", "items": [{"kind": "RoleBinding", "subjects": [{"name": "system:masters"}]}]}
                 ),
-                "RoleBinding not set gives the role not set to system:masters",
+                "RoleBinding not set binds the role not set to system:masters",
             ),
         ],
     ),
@@ -243,12 +243,12 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             cluster_role(verbs=["get"], resources=["*"], resourceNames=None),
         ],
         [
-            (cluster_role(resourceNames=None), "ClusterRole cr may impersonate any of groups"),
-            (cluster_role(resourceNames=[]), "any of groups"),
-            (cluster_role(resources=["users"], resourceNames=None), "any of users"),
-            (cluster_role("Role", resources=["serviceaccounts"], resourceNames=None), "Role cr may impersonate any of"),
-            (cluster_role(verbs=["*"], resources=["*"], apiGroups=["*"], resourceNames=None), "any of groups"),
-            (cluster_role(resourceNames=["platform", "system:masters"]), "may impersonate system:masters of groups"),
+            (cluster_role(resourceNames=None), "ClusterRole cr may impersonate all groups"),
+            (cluster_role(resourceNames=[]), "all groups"),
+            (cluster_role(resources=["users"], resourceNames=None), "all users"),
+            (cluster_role("Role", resources=["serviceaccounts"], resourceNames=None), "Role cr may impersonate all"),
+            (cluster_role(verbs=["*"], resources=["*"], apiGroups=["*"], resourceNames=None), "all groups"),
+            (cluster_role(resourceNames=["platform", "system:masters"]), "may impersonate system:masters (groups)"),
             (cluster_role(resources=["users"], resourceNames=["system:kube-scheduler"]), "system:kube-scheduler"),
         ],
     ),
@@ -277,10 +277,10 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             Resource("command:local:Command", "it", {"create": PRIVATE_KEY}),
         ],
         [
-            (instance(userData=f"#!/bin/sh\n{PRIVATE_KEY}"), "userData holds a private key in line 2"),
+            (instance(userData=f"#!/bin/sh\n{PRIVATE_KEY}"), "userData contains a private key in line 2"),
             (
                 instance(userDataBase64=packed(f"export X={AWS_KEY}")),
-                "userDataBase64 holds an AWS access key in line 1",
+                "userDataBase64 contains an AWS access key in line 1",
             ),
             (template(userData=base64.b64encode(GITHUB_TOKEN.encode()).decode()), "a GitHub token"),
             (instance(userData='\n  "client_secret": "c4nary",'), "a value for client_secret in line 2"),
@@ -301,20 +301,23 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         [
             (
                 parameter("String", value="c4nary"),
-                "type is String, but /teleport-eks/dev/github-client-secret is called",
+                "type is String, but by its name, /teleport-eks/dev/github-client-secret is a secret",
             ),
-            (parameter("StringList", "/x/db-password", insecureValue="c4nary"), "/x/db-password is called a secret"),
+            (
+                parameter("StringList", "/x/db-password", insecureValue="c4nary"),
+                "by its name, /x/db-password is a secret",
+            ),
             (
                 parameter("String", "/teleport-eks/dev/github-connector", value='{"client_secret": "c4nary"}'),
-                "type is String, but value holds a value for client_secret",
+                "type is String, but value contains a value for client_secret",
             ),
         ],
     ),
     "protected-state": (
         [eip(True), Resource("aws:ebs/volume:Volume", "it", {}, True), instance()],
         [
-            (eip(False), "protect of the address is false"),
-            (volume(encrypted=True), "protect of the data volume is false"),
+            (eip(False), "the address is not protected"),
+            (volume(encrypted=True), "the data volume is not protected"),
         ],
     ),
 }
@@ -349,7 +352,7 @@ def test_only_a_packs_configuration_lifts_the_scope_of_users_and_never_that_of_g
     anybody = cluster_role(resources=["users", "groups"], resourceNames=None)
     found = BY_NAME["scoped-impersonation"].violations(anybody, {"allowUnscopedUsers": True})
     assert len(found) == 1
-    assert "any of groups" in found[0]
+    assert "all groups" in found[0]
 
 
 # what is not known yet
