@@ -146,22 +146,22 @@ def main(argv: list[str] | None = None) -> int:
 
     def reported() -> bool:
         try:
-            said = read_console()
+            lines = read_console()
         except ConsoleError:
             return False
-        return any(line.rstrip().endswith(f"step end: done, revision {args.revision}") for line in said)
+        return any(line.rstrip().endswith(f"step end: done, revision {args.revision}") for line in lines)
 
-    url, told, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
+    url, next_line, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
     for seconds, state in wait(url, args.version, args.minutes, reported):
-        if seconds >= told:
+        if seconds >= next_line:
             print(f"{seconds:4.0f} s  {url}: {state}", flush=True)
-            told = seconds + PRINT_EVERY
+            next_line = seconds + PRINT_EVERY
     if state == TRUSTED:
         print(f"{args.hostname} {state}")
         return 0
-    closer = f"aws ssm start-session --region {args.region} --target {args.instance_id}"
+    session = f"aws ssm start-session --region {args.region} --target {args.instance_id}"
     if state == UNTRUSTED:
-        print(f"{args.hostname} {state}. The host keeps trying; to see why:\n  {closer}")
+        print(f"{args.hostname} {state}. The host keeps trying; to see why:\n  {session}")
         print("  systemctl status teleport-certificate")
         return 0
     if state == REPORTED:
@@ -172,12 +172,14 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 0
     try:
-        said = "\n".join(read_console()[-8:]) or "(it has not written anything to its console yet)"
+        console_end = "\n".join(read_console()[-8:]) or "(it has not written anything to its console yet)"
     except ConsoleError as error:
-        said = str(error)
-    print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. Its last lines:", file=sys.stderr)
-    print(said, file=sys.stderr)
-    print(f"To look closer:\n  {closer}\n  journalctl -u teleport-bootstrap -u teleport", file=sys.stderr)
+        console_end = str(error)
+    print(
+        f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. The end of its console:", file=sys.stderr
+    )
+    print(console_end, file=sys.stderr)
+    print(f"To look closer:\n  {session}\n  journalctl -u teleport-bootstrap -u teleport", file=sys.stderr)
     return 1
 
 

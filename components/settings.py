@@ -1,4 +1,4 @@
-"""The stack's configuration: every key, its rule, and one message that lists all that is wrong."""
+"""The stack's configuration: the keys, their rules, and one message with all that is wrong."""
 
 import difflib
 import ipaddress
@@ -24,7 +24,7 @@ NAMESPACE = "teleport-eks"
 # 18.7.4 and 17.7.26 are named as such in Teleport's own changelog.
 OLDEST_TELEPORT = {17: (17, 7, 26), 18: (18, 7, 4)}
 
-# EC2's quota of inbound rules, unless AWS has raised it.
+# EC2's default quota of inbound rules.
 MOST_RULES = 60
 
 ACME_SERVER = r"^https://[^\s/]+/\S*$"
@@ -34,7 +34,7 @@ CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
 EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-# From the generation on that shows volumes as NVMe devices, by which the host finds its own.
+# Only generations that show volumes as NVMe devices, because the host finds its volume that way.
 INSTANCE_TYPE = (
     r"^(t([3-9]|[1-9][0-9])|[mcr]([5-9]|[1-9][0-9]))[a-z]*(-flex)?"
     r"\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
@@ -51,7 +51,7 @@ SUBNET = r"^subnet-[0-9a-f]{8,17}$"
 TEAM_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 
-# What a message says of a value that does not match a pattern, or that pydantic refuses for another reason.
+# The rule in a message, by the pattern that does not match, or by pydantic's name of another error.
 WORDS = {
     ACME_SERVER: "must be the https address of an ACME directory",
     CIDR: "must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)",
@@ -141,48 +141,47 @@ class _Model(BaseModel):
 
 
 class Team(_Model):
-    """A GitHub team, and what its members may be in the cluster and on the host."""
+    """A GitHub team, and what its members may do in the cluster and on the host."""
 
     organization: str = Field(
         pattern=ORGANIZATION,
-        description="The GitHub organization's login, in the upper and lower case of its page on GitHub: to Teleport, "
-        "`Acme` and `acme` are two.",
+        description="The GitHub organization's login, spelled exactly as on its page on GitHub: Teleport treats `Acme` "
+        "and `acme` as two.",
     )
     team: str = Field(pattern=TEAM_SLUG, description="The team's slug: the last part of its address on GitHub.")
     logins: tuple[Annotated[str, Field(pattern=LOGIN)], ...] = Field(
         default=(),
-        description="Unix logins that members may take on the proxy's host by `tsh ssh`; none by default. "
-        "A login that may use sudo, such as ec2-user, is root where Teleport's certificate authority is.",
+        description="Unix logins that members may use on the proxy's host with `tsh ssh`; none by default. "
+        "A login that may use sudo, such as ec2-user, can read Teleport's certificate authority.",
     )
     auditor: bool = Field(
         default=False,
-        description="Lets members list and play all recordings and read the audit log; without it nobody may.",
+        description="Lets members list and play all recordings and read the audit log. Others cannot.",
     )
     kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
         default=(),
-        description="The Kubernetes groups that members are in; at least one, unless the team is an auditor.",
+        description="The Kubernetes groups of the members. At least one, unless the team is an auditor.",
     )
     cluster_role: str | None = Field(
         default=None,
         pattern=CLUSTER_ROLE,
-        description="A ClusterRole to bind the groups to, such as `view` or `edit`. None: bind them yourself.",
+        description="A ClusterRole to bind the groups to, such as `view` or `edit`. If not set, bind them yourself.",
     )
     namespaces: tuple[Annotated[str, Field(pattern=NAMESPACE_NAME)], ...] = Field(
-        default=(), description="The namespaces in which the groups have the clusterRole; the whole cluster by default."
+        default=(),
+        description="The namespaces in which the groups have the clusterRole. By default, the whole cluster.",
     )
 
     @property
     def name(self) -> str:
-        """In the names of all that this team gets."""
+        """Part of the names of the team's roles and bindings."""
         return f"{self.organization.lower()}-{self.team}"
 
     @field_validator("kubernetes_groups")
     @classmethod
     def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not groups and not info.data.get("auditor"):
-            raise ValueError(
-                "must name at least one Kubernetes group: without one the team can do nothing in the cluster"
-            )
+            raise ValueError("must name at least one Kubernetes group, or the team can do nothing in the cluster")
         return groups
 
     @field_validator("cluster_role")
@@ -207,17 +206,16 @@ EXAMPLE_TEAM = {
     "clusterRole": "edit",
     "namespaces": ["shop"],
 }
-# What a message about a key of a team tells the operator to write.
+# What a message about a team tells the operator to write.
 TEAM_EXAMPLES = {**EXAMPLE_TEAM, "logins": ["deploy"], "auditor": True}
 
 
 class Settings(_Model):
-    """One proxy's configuration, checked: from a stack's file by ``load``, or built by another program, whose mistakes
-    are a ``pydantic.ValidationError`` that lists all of them.
+    """The checked configuration of one proxy, read from a stack's file by ``load``, or built by another program, which
+    gets a ``pydantic.ValidationError`` that lists all mistakes.
 
-    Each field is a key under ``teleport-eks:``; its description is the rule, its
-    first example is what a message about it tells the operator to write. Where a
-    rule needs two keys, the later field's validator has it and reads the earlier.
+    Each field is a key under ``teleport-eks:``. Messages tell the operator to write its first example. If a rule needs
+    two keys, the validator of the later field reads the earlier one.
     """
 
     cluster_name: str = Field(
@@ -225,22 +223,22 @@ class Settings(_Model):
     )
     acme_email: str = Field(
         pattern=EMAIL,
-        description="The contact that the ACME account is opened with. Let's Encrypt does not keep it and sends no "
-        "warnings; another `acmeServer` may.",
+        description="The contact address of the ACME account. Let's Encrypt does not keep it and sends no warnings; "
+        "another `acmeServer` may.",
         examples=["platform@example.com"],
     )
     domain_name: HostName | None = Field(
         default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
     )
     hosted_zone: HostName | None = Field(
-        default=None, description="The public Route 53 zone that domainName is in.", examples=["example.com"]
+        default=None, description="The public Route 53 zone of domainName.", examples=["example.com"]
     )
     allow_open_admin_cidrs: bool = Field(
-        default=False, description="Lets adminCidrs hold ranges wider than /8, such as 0.0.0.0/0.", examples=[True]
+        default=False, description="Allows ranges wider than /8 in adminCidrs, such as 0.0.0.0/0.", examples=[True]
     )
     admin_cidrs: tuple[Cidr, ...] = Field(
         default=(),
-        description="Who may reach SSH (22, 3022) and the auth service (3025). Empty: nobody; use Session Manager.",
+        description="Who may reach SSH (22, 3022) and the auth service (3025). By default nobody; use Session Manager.",
         examples=[["203.0.113.7/32"]],
     )
     client_cidrs: tuple[Cidr, ...] = Field(
@@ -250,13 +248,13 @@ class Settings(_Model):
     )
     dynamic_dns: Literal["nip.io", "sslip.io"] = Field(
         default="nip.io",
-        description="Which service names the proxy after its address, without domainName.",
+        description="The DNS service that gives the proxy its name if domainName is not set.",
         examples=["nip.io"],
     )
     acme_server: str = Field(
         default="https://acme-v02.api.letsencrypt.org/directory",
         pattern=ACME_SERVER,
-        description="The ACME directory.",
+        description="The URL of the ACME directory.",
         examples=["https://acme-v02.api.letsencrypt.org/directory"],
     )
     teleport_version: str = Field(
@@ -265,48 +263,48 @@ class Settings(_Model):
     teleport_sha256: str | None = Field(
         default=None,
         pattern=SHA256,
-        description="The release's SHA-256, pinned. None: the one published beside it.",
+        description="The SHA-256 of the release. If not set, the host reads the one that Teleport publishes.",
         examples=["0123456789abcdef" * 4],
     )
     instance_type: str = Field(
         default="t3.small",
         pattern=INSTANCE_TYPE,
-        description="x86-64 or arm64 of the T, M, C or R family, with 2 GiB of memory or more.",
+        description="An x86-64 or arm64 type of the T, M, C or R family with at least 2 GiB of memory.",
         examples=["t3.small"],
     )
     maintenance_window: str = Field(
         default="Sun 03:00",
         pattern=MAINTENANCE_WINDOW,
-        description="When a week the host may reboot, in UTC, if an update such as a new kernel needs it and nobody is "
-        "connected. It tries for 4 hours. none: never.",
+        description="The day and time in UTC from which the host may reboot, each week, if an update needs it and "
+        "nobody is connected. It tries for 4 hours. none: it never reboots.",
         examples=["Sun 03:00"],
     )
     host_updates: Literal["replace", "in-place"] = Field(
         default="replace",
-        description="What a new Teleport or another change of the host does: a new instance, or a stop and start.",
+        description="How a new Teleport or another change reaches the host: a new instance, or a stop and start.",
         examples=["replace"],
     )
     subnet_id: str | None = Field(
         default=None,
         pattern=SUBNET,
-        description="The public subnet to run in. None: one of the cluster's VPC, in the zone of the data volume.",
+        description="The public subnet to run in. If not set, the first of the VPC, in the zone of the data volume.",
         examples=["subnet-0123456789abcdef0"],
     )
     access_mode: Literal["auto", "access-entry", "aws-auth"] = Field(
         default="auto",
-        description="How the cluster learns of the proxy's role. auto: as the cluster is set up.",
+        description="How the cluster maps the proxy's role. auto: by an access entry if possible.",
         examples=["auto"],
     )
     github_client_id: str | None = Field(
         default=None,
         pattern=CLIENT_ID,
-        description="The GitHub OAuth app's client id. None: the outputs say how to create the app.",
+        description="The GitHub OAuth app's client id. If not set, the outputs say how to create the app.",
         examples=["Iv1.0123456789abcdef"],
     )
     github_client_secret: SecretStr | None = Field(default=None, description="The GitHub OAuth app's client secret.")
     allow_system_masters: bool = Field(
         default=False,
-        description="Lets teams have the group system:masters, which no policy in the cluster can restrict.",
+        description="Allows the group system:masters for teams. No policy in the cluster can restrict it.",
         examples=[True],
     )
     allow_anonymous_impersonation: bool = Field(
@@ -315,17 +313,19 @@ class Settings(_Model):
         examples=[False],
     )
     teams: tuple[Team, ...] = Field(
-        default=(), description="The GitHub teams, and what they are in the cluster.", examples=[[EXAMPLE_TEAM]]
+        default=(),
+        description="The GitHub teams, with their access to the cluster and the host.",
+        examples=[[EXAMPLE_TEAM]],
     )
     session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
         default="12h",
         pattern=SESSION_TTL,
-        description="How long a sign-in lasts, and with it the access of somebody who has left a team.",
+        description="How long a sign-in lasts, also for somebody who has left a team meanwhile.",
         examples=["12h"],
     )
     kubernetes_identity: Literal["shared", "person"] = Field(
         default="shared",
-        description="Which Kubernetes user people are: one for all, or each their GitHub login.",
+        description="The Kubernetes user of people: shared by all, or each person's GitHub login.",
         examples=["shared"],
     )
     recordings: Literal["local", "s3"] = Field(
@@ -336,40 +336,44 @@ class Settings(_Model):
     )
     kubeconfig: Annotated[SecretStr, AfterValidator(_kubeconfig)] | None = Field(
         default=None,
-        description="A kubeconfig (its text, or a path) to reach the cluster with. None: made from the cluster.",
+        description="A kubeconfig for the cluster, as text or as a path. If not set, the program makes one.",
         examples=["tunnel.kubeconfig"],
     )
     apply_to_cluster: bool = Field(
         default=True,
-        description="false: write the cluster's objects to cluster-objects/, for a cluster out of reach.",
+        description="false: write the cluster's objects to cluster-objects/, if Pulumi cannot reach the cluster.",
         examples=[False],
     )
     suffix_names: bool = Field(
         default=False,
-        description="Ends the names in the cluster with the stack's, for a second proxy in one cluster.",
+        description="Appends the stack's name to names in the cluster, so that two proxies can share it.",
         examples=[True],
     )
     data_volume_size: int = Field(
-        default=20, ge=10, le=16384, description="The data volume, in GiB; it can grow, never shrink.", examples=[20]
+        default=20,
+        ge=10,
+        le=16384,
+        description="The size of the data volume in GiB. It can grow, but not shrink.",
+        examples=[20],
     )
     data_snapshot_id: str | None = Field(
         default=None,
         pattern=SNAPSHOT,
-        description="The snapshot that the data volume is restored from; another value replaces the volume.",
+        description="The snapshot to restore the data volume from. Another value replaces the volume.",
         examples=["snap-0123456789abcdef0"],
     )
     snapshot_days: int = Field(
         default=7,
         ge=0,
         le=365,
-        description="How many days the volume's daily snapshots are kept; 0: none.",
+        description="How many days to keep the volume's daily snapshots. 0: no snapshots.",
         examples=[7],
     )
     wait_minutes: int = Field(
         default=15,
         ge=0,
         le=120,
-        description="How long `pulumi up` waits for a new host to answer; 0: not at all.",
+        description="How many minutes `pulumi up` waits for a new host to answer. 0: it does not wait.",
         examples=[15],
     )
     protect: bool = Field(
@@ -413,7 +417,7 @@ class Settings(_Model):
         if wide and not info.data.get("allow_open_admin_cidrs"):
             raise ValueError(
                 f"{', '.join(wide)} opens SSH and the auth service to the internet; "
-                f"if that is meant, set {NAMESPACE}:allowOpenAdminCidrs: true"
+                f"if you want that, set {NAMESPACE}:allowOpenAdminCidrs: true"
             )
         return cidrs
 
@@ -441,8 +445,8 @@ class Settings(_Model):
     def _instance_can_run_the_proxy(cls, instance_type: str) -> str:
         if instance_type.endswith((".nano", ".micro")):
             raise ValueError(
-                "must have at least 2 GiB of memory, as t3.small and t4g.small do: Teleport takes 240 MiB before "
-                "anybody signs in, and certbot and system updates run beside it"
+                "must have at least 2 GiB of memory, as t3.small and t4g.small do: Teleport needs 240 MiB before "
+                "anybody signs in, and certbot and system updates run on the host too"
             )
         return instance_type
 
@@ -477,7 +481,7 @@ class Settings(_Model):
             if "system:masters" in team.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
                     f"{team.organization}/{team.team} has system:masters, which nothing in the cluster can restrict; "
-                    f"if that is meant, set {NAMESPACE}:allowSystemMasters: true"
+                    f"if you want that, set {NAMESPACE}:allowSystemMasters: true"
                 )
         return teams
 
@@ -498,12 +502,12 @@ class Settings(_Model):
         return "arm64" if "g" in self.instance_type.partition(".")[0] else "amd64"
 
     def warnings(self) -> list[str]:
-        """What the operator opted into and should be reminded of at each preview."""
+        """Risks that the operator accepted, to repeat at each preview."""
         opted = []
         if self.allow_anonymous_impersonation:
             opted.append(
-                "allowAnonymousImpersonation: whoever can reach the cluster's API can act as any of the teams' groups, "
-                "without signing in."
+                "allowAnonymousImpersonation: everybody who reaches the cluster's API can act as any of the teams' "
+                "groups without signing in."
             )
         if self.allow_system_masters:
             opted.append(
@@ -517,24 +521,22 @@ class Settings(_Model):
 
 def load(stack: str) -> Settings:
     """The settings of the stack that runs. Raises ConfigurationError."""
-    # CONFIG is no public name of the SDK. But an unknown key is an error here, and pulumi.Config cannot list its keys.
+    # CONFIG is not public in the SDK. But unknown keys are errors here, and the SDK has no public way to list keys.
     prefix = f"{NAMESPACE}:"
     config = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
     settings = parse(config, stack)
     if settings.github_client_secret and not pulumi.runtime.is_config_secret(f"{prefix}githubClientSecret"):
-        rule = f"is in plain text in Pulumi.{stack}.yaml: set it anew as a secret, and make another one at GitHub"
+        rule = f"is in plain text in Pulumi.{stack}.yaml: create another one at GitHub and set that as a secret"
         fix = f"pulumi config set --secret {prefix}githubClientSecret"
         refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, fix)], stack)
     return settings
 
 
 def parse(config: Mapping[str, str], stack: str) -> Settings:
-    """Checks a stack's configuration.
+    """Checks a stack's configuration. Raises ConfigurationError with all problems in one message.
 
-    ``config`` maps keys without the namespace to what Pulumi hands to the program:
-    text, and JSON text for lists. An empty text is a key that is not set.
-
-    Raises ConfigurationError with every problem in one message.
+    ``config`` has keys without the namespace and values as Pulumi gives them to the program: text, and JSON text for
+    lists. An empty text means that the key is not set.
     """
     given = {key: value for key, value in config.items() if value != ""}
     try:
@@ -545,8 +547,8 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
 
 
 def _problem(error: Any) -> Problem:
-    """What pydantic found, in the operator's terms."""
-    # A default that is refused goes by the field's name; as a key, that name is one more that nobody knows.
+    """An error of pydantic in the operator's terms."""
+    # pydantic gives the field's name if it refuses a default. As a key in a file, that name is unknown.
     known = {} if error["type"] == "extra_forbidden" else {**Settings.model_fields, **Team.model_fields}
     key, *path = (to_camel(step) if step in known else step for step in error["loc"])
     names = [step for step in path if isinstance(step, str)]
@@ -565,7 +567,7 @@ def _problem(error: Any) -> Problem:
 
     if error["type"] == "missing" or error["input"] in (None, ()):
         value = "(not set)"
-    elif {key, name} & SECRETS:  # also where the key is only nearly a secret's
+    elif {key, name} & SECRETS:  # also if the key is a misspelled secret
         value = "(secret)"
     else:
         value = textwrap.shorten(str(error["input"]), 120, placeholder=" ...")

@@ -91,8 +91,8 @@ def _schema() -> dict[str, Any]:
     for name, schema in settings["properties"].items():
         kinds = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
         also = secure if name in SECRETS else {"const": ""} if "string" in kinds else {"type": "string"}
-        shown = {key: schema.pop(key) for key in ("description", "default", "examples") if key in schema}
-        keys[f"{NAMESPACE}:{name}"] = {**shown, "anyOf": [schema, also]}
+        annotations = {key: schema.pop(key) for key in ("description", "default", "examples") if key in schema}
+        keys[f"{NAMESPACE}:{name}"] = {**annotations, "anyOf": [schema, also]}
     # Other keys, such as aws:region, are other programs' to know.
     known = {"anyOf": [{"enum": list(keys)}, {"not": {"pattern": f"^{NAMESPACE}:"}}]}
     return {

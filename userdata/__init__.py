@@ -148,8 +148,8 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
     texts = [
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
-        *((*at, _render(name, config=config, variables=values, ports=Port)) for name, at in _TEMPLATES.items()),
-        *((*at, _source(name)) for name, at in _STATIC.items()),
+        *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in _TEMPLATES.items()),
+        *((*target, _source(name)) for name, target in _STATIC.items()),
     ]
     return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
 
