@@ -15,6 +15,7 @@ from fleet.run import pulumi, run, table, unfinished
 from fleet.stacks import all_stacks, existing
 from sandbox import engine
 from sandbox.account import made_up
+from sandbox.binaries import ServersMissingError
 from sandbox.engine import ROOT
 
 LOGS = ROOT / ".fleet"
@@ -95,7 +96,10 @@ def on_stand_ins(names: Sequence[str]) -> Iterator[OpenStack]:
     """New stacks from the same files, in one fake account that has a cluster of each name in those files."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     configs = {name: engine.configuration(name) | engine.NO_CLUSTER for name in names}
-    engine.install()
+    try:
+        engine.install()
+    except ServersMissingError as error:
+        sys.exit(str(error))
     with made_up(sorted({config.get("teleport-eks:clusterName") or "demo" for config in configs.values()})) as account:
         yield lambda name: engine.throwaway(name, account, configs[name])
 
