@@ -44,6 +44,13 @@ def test_the_preview_role_only_reads() -> None:
     assert [action for action in actions(reading(SCOPE)) if not READS.fullmatch(action)] == []
 
 
+def test_every_call_is_allowed_and_no_statement_is_empty() -> None:
+    statements = [*reading(SCOPE), *writing(SCOPE)]
+    assert len(pipeline_roles.CALLS) > 40
+    assert set(pipeline_roles.CALLS) <= actions(statements)
+    assert all(statement["Action"] for statement in statements)
+
+
 def test_no_statement_is_wider_than_iam_makes_it() -> None:
     for statement in [*reading(SCOPE), *writing(SCOPE)]:
         assert statement["Effect"] == "Allow"

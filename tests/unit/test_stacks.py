@@ -26,7 +26,16 @@ STACKS = ["europe", "us.east"]
         (["a-new-folder/file"], STACKS),
         (["Pulumi.dev.yaml"], []),
         (["Pulumi.gone.yaml"], []),
-        (["docs/security.md", "tests/unit/test_host.py", "sandbox/engine.py", ".github/workflows/up.yaml"], []),
+        (
+            [
+                "docs/security.md",
+                "tests/unit/test_host.py",
+                "sandbox/engine.py",
+                "fleet/run.py",
+                ".github/workflows/up.yaml",
+            ],
+            [],
+        ),
         (["ci/roles/Pulumi.europe.yaml"], []),
         ([], []),
     ],
