@@ -10,11 +10,11 @@ AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E
 # The libraries are large. Compile them once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-tools docs stack fleet-preview fleet-up help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
+.PHONY: test-tools docs stack fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
-	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-31s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-35s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.complete ## create the Python environment in .venv
 
@@ -28,8 +28,8 @@ setup: .venv/.complete ## create the Python environment in .venv
 up: setup ## bring up the dev stack on this machine, without an account
 	@$(RUN) -m sandbox up
 
-preview: setup ## show what the dev stack, or STACK=name, would create, in seconds
-	@$(RUN) -m sandbox preview $(STACK)
+preview: setup ## preview the dev stack, or STACK=name, against a throwaway fake account
+	@$(RUN) -m fleet preview --stand-ins $(or $(STACK),dev)
 
 down: setup ## destroy the dev stack and stop its servers
 	@$(RUN) -m sandbox down
@@ -50,7 +50,6 @@ lint: setup ## check the format, style, types and workflows
 	@.venv/bin/ruff format --check --quiet . && echo "format: ok"
 	@.venv/bin/ruff check --quiet . && echo "style: ok"
 	@.venv/bin/pyright --warnings
-	@.venv/bin/shellcheck ci/preview && echo "shell: ok"
 	@$$($(RUN) -m sandbox.binaries actionlint) -shellcheck .venv/bin/shellcheck -pyflakes= && echo "workflows: ok"
 	@.venv/bin/zizmor --offline --quiet --pedantic . && echo "security of the workflows: ok"
 
@@ -68,9 +67,9 @@ test-teleport: setup test-tools ## test with the real Teleport, TELEPORT=folder 
 	@$(AS_ROOT) $(RUN) -m pytest tests/teleport
 
 stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMAIL=you@example.com
-	@$(RUN) -m fleet stack "$(CLUSTER)" --region "$(REGION)" --email "$(EMAIL)"
+	@$(RUN) -m fleet new "$(CLUSTER)" --region "$(REGION)" --email "$(EMAIL)"
 
-fleet-preview fleet-up: fleet-%: setup ## all stacks, or STACKS="a b", PARALLEL=4 at a time, RESUME=--resume
+fleet-preview fleet-up fleet-drift: fleet-%: setup ## all stacks, or STACKS="a b"; PARALLEL=4 at a time; fleet-up: RESUME=--resume
 	@$(RUN) -m fleet $* $(STACKS) --parallel $(or $(PARALLEL),4) $(RESUME)
 
 docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings

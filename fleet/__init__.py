@@ -1,1 +1,1 @@
-"""Many stacks at once: previews and updates in parallel, and the file of a new one."""
+"""The runner for stacks: write the file of a new one; preview, update or check many at once."""

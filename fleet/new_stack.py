@@ -1,4 +1,4 @@
-"""The file of a new stack, written from what the account holds."""
+"""Writes the file of a new stack, with what it finds in the account."""
 
 import urllib.request
 from collections.abc import Callable
@@ -27,23 +27,23 @@ def write_stack(
     client: Callable[..., Any] = boto3.client,
     my_address: Callable[[], str] | None = None,
 ) -> str:
-    """Looks the cluster up and writes ``Pulumi.<name>.yaml``, which must not be there; returns what to do next."""
+    """Looks the cluster up and writes ``Pulumi.<name>.yaml``, which must not exist; returns what to do next."""
     path = project / f"Pulumi.{name}.yaml"
     if path.exists():
-        raise NotWrittenError(f"{path.name} is there already; it is not overwritten")
+        raise NotWrittenError(f"{path.name} exists; nothing was written")
     if not (name and region):
         raise NotWrittenError("which cluster? make stack CLUSTER=name REGION=eu-west-1")
     try:
         facts = _look_up(name, region, client)
     except (BotoCoreError, ClientError) as error:
-        raise NotWrittenError(f"the account cannot be looked at: {error}") from None
+        raise NotWrittenError(f"cannot read the account: {error}") from None
     template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
     path.write_text(
         template.render(name=name, region=region, email=email, address=_try(my_address or _my_address), **facts)
     )
     return (
-        f"{path.name} is written. Read it, then:\n\n"
-        f"  make preview STACK={name}   # is it accepted? In an account that is made up\n"
+        f"Wrote {path.name}. Read it, then:\n\n"
+        f"  make preview STACK={name}   # evaluates the file against a throwaway fake account\n"
         f"  pulumi stack init {name}\n"
         f"  pulumi up -s {name}"
     )
@@ -93,7 +93,7 @@ def _network(ec2: Any, vpc: str) -> tuple[list[Subnet], list[RouteTable]]:
 
 
 def _my_address() -> str:
-    # AWS's own service for this; its answer is a proposal in a comment, never a setting.
+    # AWS's own service for this. The answer goes into a comment, never into a setting.
     with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=5) as answer:
         return answer.read().decode().strip()
 

@@ -1,17 +1,21 @@
-"""Runs one operation on many stacks, some at a time; a stack that fails stops no other."""
+"""Runs one operation on many stacks, some at a time. If one stack fails, the others go on."""
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pulumi import automation
 
-# What an operation on one stack does: given a way to tell how it goes, it returns how many resources of each kind of
-# change there are. What it raises is the stack's failure.
+# Acts on one stack and returns how many resources of each kind of change there are; an exception is that stack's
+# failure. The second argument prints a line of progress.
 Operation = Callable[[str, Callable[[str], None]], dict[str, int]]
+# What the engine counts as well, but does not count as a change (HasChanges in its pkg/engine).
+UNCHANGED = ("same", "read", "discard", "read-replacement")
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,9 @@ class Result:
     def summary(self) -> str:
         if self.error:
             lines = [line.strip() for line in self.error.splitlines() if line.strip()]
-            # Pulumi's error is all that it printed; what went wrong first is what to look at.
+            # The error holds all that Pulumi printed. The first line that says "error: " is the cause.
             return f"FAILED: {next((line for line in lines if line.startswith('error: ')), lines[-1])}"
-        changed = {kind: count for kind, count in sorted(self.changes.items()) if kind != "same" and count}
-        return ", ".join(f"{kind} {count}" for kind, count in changed.items()) or "no changes"
+        return ", ".join(f"{kind} {count}" for kind, count in sorted(self.changes.items())) or "no changes"
 
 
 def run(names: Sequence[str], operation: Operation, say: Callable[[str], None], *, parallel: int) -> list[Result]:
@@ -42,7 +45,7 @@ def run(names: Sequence[str], operation: Operation, say: Callable[[str], None], 
             changes = operation(name, lambda line: say(f"{name}: {line}"))
         except Exception as error:  # whatever it is, the other stacks go on
             return Result(name, time.monotonic() - began, {}, str(error) or type(error).__name__)
-        return Result(name, time.monotonic() - began, changes)
+        return Result(name, time.monotonic() - began, {k: n for k, n in changes.items() if n and k not in UNCHANGED})
 
     results = {}
     with ThreadPoolExecutor(parallel) as pool:
@@ -59,29 +62,41 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(f"  {stack:<{width}}  {seconds:>6}  {summary}" for stack, seconds, summary in rows)
 
 
-def pulumi(project: Path, verb: str, logs: Path) -> Operation:
-    """``pulumi preview`` or ``pulumi up`` through the Automation API; all that it prints goes to a log per stack."""
+def pulumi(
+    verb: str,
+    open_stack: Callable[[str], AbstractContextManager[automation.Stack]],
+    logs: Path,
+    options: Mapping[str, Any],
+    show: Callable[[str], None] | None = None,
+) -> Operation:
+    """Runs Pulumi through the Automation API. What it prints goes to a log per stack and, if given, to ``show``.
+
+    Outputs stay out of both: they hold addresses, and a workflow's log may be public.
+    """
     logs.mkdir(parents=True, exist_ok=True)
 
     def operate(name: str, say: Callable[[str], None]) -> dict[str, int]:
-        stack = automation.select_stack(name, work_dir=str(project))
-        with (logs / f"{name}.log").open("w") as log:
+        with (logs / f"{name}.log").open("w") as log, open_stack(name) as stack:
 
             def keep(line: str) -> None:
                 log.write(f"{line}\n")
-                if line.lstrip().startswith("error:"):
+                if show and "using pulumi-" not in line:  # which says where a plugin of the sandbox is
+                    show(line)
+                elif not show and line.lstrip().startswith("error:"):
                     say(line.strip())
 
-            if verb == "preview":
-                changes = stack.preview(on_output=keep).change_summary
+            common: dict[str, Any] = {"on_output": keep, "suppress_outputs": True, "suppress_progress": True}
+            common |= {"color": "never", **options}
+            if verb == "up":
+                changes = stack.up(**common, show_secrets=False).summary.resource_changes or {}
             else:
-                changes = stack.up(on_output=keep).summary.resource_changes or {}
+                changes = stack.preview(**common, refresh=verb == "drift").change_summary
             return {str(kind): count for kind, count in changes.items()}
 
     return operate
 
 
 def unfinished(names: Sequence[str], record: Path) -> list[str]:
-    """Those of ``names`` that the last run, kept in ``record``, did not bring to a good end."""
+    """Those of ``names`` that the last run, kept in ``record``, did not finish."""
     done = set(json.loads(record.read_text())) if record.exists() else set()
     return [name for name in names if name not in done]

@@ -1,11 +1,6 @@
-"""``python -m sandbox up|preview [STACK]|down``: the dev stack on stand-ins, on this machine only.
-
-A preview takes any stack: its file is evaluated by the real engine, against a throwaway account that has a cluster of
-the name in that file.
-"""
+"""``python -m sandbox up|down``: the dev stack on stand-ins, on this machine only."""
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -20,7 +15,7 @@ from kubernetes.config import new_client_from_config
 from pulumi import automation
 
 from sandbox import daemons, engine, strict_account
-from sandbox.account import AWS_AUTH, Account, fill, made_up
+from sandbox.account import AWS_AUTH, Account, fill
 from sandbox.binaries import ServersMissingError
 from sandbox.control_plane import ControlPlane
 from sandbox.engine import ROOT
@@ -62,20 +57,6 @@ def up() -> None:
     print("  aws ec2 describe-instances")
     print("  kubectl -n kube-system get configmap aws-auth -o yaml\n")
     print("and take it all away with `make down`.")
-
-
-def preview(stack: str = STACK) -> None:
-    """Shows what ``stack`` would create in a throwaway account; starts no server but moto."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    config = engine.configuration(stack) | engine.NO_CLUSTER
-    engine.install()
-    with made_up([config.get("teleport-eks:clusterName") or "demo"]) as account:
-        found = engine.preview(stack, account, config)
-    for message in found.messages:
-        print(message, file=sys.stderr)
-    _show(found.nodes(), found.outputs)
-    created = "`make up` creates them on stand-ins." if stack == STACK else ""
-    print(f"\n{found.changes['create']} resources to create. {created}".rstrip())
 
 
 def down() -> None:
@@ -168,10 +149,8 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        {"up": up, "preview": preview, "down": down}[sys.argv[1]](*sys.argv[2:])
+        {"up": up, "down": down}[sys.argv[1]]()
     except automation.CommandError:
         sys.exit(1)  # it has said why
     except ServersMissingError as error:
         sys.exit(f"sandbox: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"there is no {error.filename}")

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from pulumi import automation
-from pulumi.runtime.rpc import UNKNOWN
 
 from sandbox.account import Account
 from sandbox.binaries import binaries, cached
@@ -134,12 +133,9 @@ def _nodes(resources: Iterable[tuple[str, str, str]]) -> list[Node]:
 
 @dataclass
 class Preview:
-    """What a stack would be: its resources, by the engine's events, and what of the outputs is known before."""
+    """What a stack would be: its resources, by the engine's events."""
 
     resources: list[Any] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-    changes: dict[str, int] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
         return _nodes((r.urn, r.parent, r.type) for r in self.resources)
@@ -147,23 +143,13 @@ class Preview:
     def take(self, event: automation.EngineEvent) -> None:
         if (pre := event.resource_pre_event) and pre.metadata.new:
             self.resources.append(pre.metadata.new)
-        if (done := event.res_outputs_event) and done.metadata.new and done.metadata.type == "pulumi:pulumi:Stack":
-            outputs = done.metadata.new.outputs or {}
-            self.outputs = {name: value for name, value in outputs.items() if UNKNOWN not in str(value)}
-        said = event.diagnostic_event
-        if said and said.severity in ("warning", "error") and not said.message.startswith("using pulumi-"):
-            self.messages.append(f"{said.severity}: {said.message.strip()}")
 
 
 def preview(name: str, account: Account, config: Mapping[str, Any], project: Path = ROOT) -> Preview:
-    """Previews a stack as if for the first time. Ends the process with its errors, if there are any."""
+    """Previews a stack as if for the first time."""
     found = Preview()
     with throwaway(name, account, config, project) as stack:
-        try:
-            changes = stack.preview(on_event=found.take, color="never").change_summary
-        except automation.CommandError as error:
-            raise SystemExit("\n".join(found.messages) or str(error)) from None
-    found.changes = {str(kind): count for kind, count in changes.items()}
+        stack.preview(on_event=found.take)
     return found
 
 

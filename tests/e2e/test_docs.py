@@ -231,7 +231,7 @@ def test_a_pull_requests_preview_runs_here(shell: Shell) -> None:
     shell.run(f"git init -qb main; git {identity} commit -q --allow-empty -m x; touch Pulumi.staging.yaml; git add .")
     (preview,) = [block for block in blocks(ROOT / "docs/pull-requests.md") if not block.needs_an_account]
     said = shell.run(preview.commands)
-    assert "resources to create" in said
+    assert "+ 34 to create" in said
     assert said.splitlines()[-1] == '["staging"]'
 
 

@@ -40,5 +40,16 @@ def test_one_stack_that_fails_stops_no_other_and_only_it_is_run_again(shell: She
     assert "blue" not in resumed
     assert row(shell.run('make fleet-preview STACKS="blue red"'), "red") == "no changes"
 
+    # Somebody takes a rule out by hand: a preview does not see it, a comparison with what is really there does.
+    group = shell.run("pulumi stack output securityGroupId -s blue").strip()
+    rules = "aws ec2 describe-security-group-rules --filters Name=group-id,Values=" + group
+    rule = shell.run(f"{rules} --query 'SecurityGroupRules[?FromPort==`3080`].SecurityGroupRuleId' --output text")
+    shell.run(f"aws ec2 revoke-security-group-ingress --group-id {group} --security-group-rule-ids {rule}")
+    assert row(shell.run("make fleet-preview STACKS=blue"), "blue") == "no changes"
+    drifted = shell.run(".venv/bin/python -m fleet drift blue red", code=3)
+    assert (row(drifted, "blue"), row(drifted, "red")) == ("create 1", "no changes")
+    assert "aws:vpc/securityGroupIngressRule" in (shell.project / ".fleet/blue.log").read_text()
+    assert row(shell.run("make fleet-drift STACKS=red"), "red") == "no changes"
+
     shell.run("for stack in blue green red; do pulumi destroy -s $stack; done")
     assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,15 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 def sandbox(project: Path, verb: str, *, check: bool = True) -> str:
-    command = [".venv/bin/python", "-m", "sandbox", verb]
+    return python(project, "sandbox", verb, check=check)
+
+
+def preview(project: Path, *, check: bool = True) -> str:
+    return python(project, "fleet", "preview", "--stand-ins", "dev", check=check)
+
+
+def python(project: Path, *arguments: str, check: bool = True) -> str:
+    command = [".venv/bin/python", "-m", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -60,8 +69,8 @@ def test_up_change_and_down(project: Path) -> None:
 
     _, second_stack = (block for block in blocks(ROOT / "README.md") if not block.needs_an_account)
     said = Shell(project, dict(os.environ)).run(second_stack.commands)
-    assert "<summary>staging</summary>" in said
-    assert said.count(f"{CREATED} resources to create") == 2
+    assert f"\n    + {CREATED} to create\n" in said
+    assert re.search(rf"^  staging +\d+ s  create {CREATED}$", said, re.MULTILINE)
 
     account = Account(json.loads((project / ".sandbox/state.json").read_text())["endpoint"])
     stack = engine.select("dev", project / ".sandbox", account, project)
@@ -103,9 +112,10 @@ def changes(counted: automation.OpMap | None) -> dict[str, int]:
 
 
 def test_a_preview_needs_no_cluster_and_creates_nothing(project: Path) -> None:
-    shown = sandbox(project, "preview")
-    assert f"{CREATED} resources to create" in shown
-    assert "aws:ec2/instance:Instance" in shown
+    shown = preview(project)
+    assert f"\n    + {CREATED} to create\n" in shown
+    assert "\n +  aws:ec2:Instance teleport-host-amd64 create\n" in shown
+    assert "using pulumi-" not in shown
     assert running(project) == []
     assert not (project / ".sandbox").exists()
 
@@ -113,7 +123,7 @@ def test_a_preview_needs_no_cluster_and_creates_nothing(project: Path) -> None:
 def test_bad_configuration_is_one_message_without_a_traceback(project: Path) -> None:
     stack = project / "Pulumi.dev.yaml"
     stack.write_text(stack.read_text().replace("clusterName: demo", "clusterName: demo\n  teleport-eks:instanceTyp: x"))
-    shown = sandbox(project, "preview", check=False)
+    shown = preview(project, check=False)
     assert "1 problem in Pulumi.dev.yaml" in shown
     assert "the nearest is instanceType" in shown
     assert "Traceback" not in shown

@@ -1,0 +1,167 @@
+"""The AWS roles that the workflows take, and their groups in the cluster."""
+
+import fnmatch
+import json
+import re
+import runpy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+from pulumi.runtime import mocks
+
+from ci.roles import pipeline_roles
+from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
+from sandbox.engine import ROOT
+from tests.recorder import record
+
+SCOPE = Scope(
+    partition="aws",
+    account_id="123456789012",
+    region="eu-west-1",
+    stack="production",
+    cluster="demo",
+    zone_id="Z1",
+    domain_name="teleport.example.com",
+    state_bucket="state",
+    secrets_key_arn="arn:aws:kms:eu-west-1:123456789012:key/1",
+)
+
+
+def actions(statements: list[dict]) -> set[str]:
+    return {action for statement in statements for action in statement["Action"]}
+
+
+READS = re.compile(r"\w+:(Describe|Get|List|Decrypt)\w*")
+# Which IAM limits to no resource: their statements say "*".
+UNLIMITED = re.compile(r"ec2:Describe\w+|eks:ListClusters|ssm:DescribeParameters|route53:ListHostedZones")
+
+
+def test_the_preview_role_only_reads() -> None:
+    assert [action for action in actions(reading(SCOPE)) if not READS.fullmatch(action)] == []
+
+
+def test_every_call_is_allowed_and_no_statement_is_empty() -> None:
+    statements = [*reading(SCOPE), *writing(SCOPE)]
+    assert len(pipeline_roles.CALLS) > 40
+    assert set(pipeline_roles.CALLS) <= actions(statements)
+    assert all(statement["Action"] for statement in statements)
+
+
+def test_no_statement_is_wider_than_iam_makes_it() -> None:
+    for statement in [*reading(SCOPE), *writing(SCOPE)]:
+        assert statement["Effect"] == "Allow"
+        assert not [action for action in statement["Action"] if "*" in action]
+        if statement["Resource"] == "*" and statement["Action"] != ["dlm:CreateLifecyclePolicy"]:
+            assert [action for action in statement["Action"] if not UNLIMITED.fullmatch(action)] == []
+
+
+def test_a_role_is_passed_only_to_the_service_that_it_is_for() -> None:
+    passed = [s for s in writing(SCOPE) if "iam:PassRole" in s["Action"]]
+    assert [s["Condition"]["StringEquals"]["iam:PassedToService"] for s in passed] == [
+        "ec2.amazonaws.com",
+        "dlm.amazonaws.com",
+    ]
+
+
+def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others() -> None:
+    snapshot = "arn:aws:ec2:eu-west-1::snapshot/snap-0123456789abcdef0"
+    allowed = [s for s in writing(SCOPE) if "ec2:CreateVolume" in s["Action"]]
+    (restore,) = [s for s in allowed if isinstance(s["Resource"], str) and fnmatch.fnmatch(snapshot, s["Resource"])]
+    assert restore["Condition"] == {"StringEquals": {f"aws:ResourceTag/{pipeline_roles.SNAPSHOTS_OF}": "production"}}
+
+
+def test_without_zone_bucket_and_key_there_is_nothing_about_them() -> None:
+    bare = Scope("aws", "123456789012", "eu-west-1", "production", "demo")
+    assert not {a.partition(":")[0] for a in actions(reading(bare)) | actions(writing(bare))} & {"route53", "s3", "kms"}
+
+
+def test_a_policy_fits_into_a_role() -> None:
+    assert len(policy(reading(SCOPE))) + len(policy(writing(SCOPE))) < 10_240, "the limit of all inline policies"
+
+
+@pytest.mark.parametrize("repository", ["acme/teleport-eks", "acme@12/teleport-eks@345"])
+def test_only_the_environment_of_the_stack_is_trusted(repository: str) -> None:
+    (statement,) = json.loads(trust("arn:provider", repository, "production-preview"))["Statement"]
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "token.actions.githubusercontent.com:aud": "sts.amazonaws.com",
+            "token.actions.githubusercontent.com:sub": f"repo:{repository}:environment:production-preview",
+        }
+    }
+
+
+@pytest.mark.parametrize("repository", ["acme", "acme/*", "acme/a:environment:x", "", "a/b/c"])
+def test_a_repository_that_would_widen_the_trust_is_refused(repository: str) -> None:
+    with pytest.raises(ValueError, match="owner/name"):
+        trust("arn:provider", repository, "production")
+
+
+def test_two_roles_and_only_one_can_write() -> None:
+    declared = record(lambda: PipelineRoles("ci", PipelineRolesArgs("acme/teleport-eks", "arn:provider", SCOPE)))
+    subjects = {
+        json.loads(role["assumeRolePolicy"])["Statement"][0]["Condition"]["StringEquals"][
+            "token.actions.githubusercontent.com:sub"
+        ]
+        for role in declared.of("aws:iam/role:Role")
+    }
+    base = "repo:acme/teleport-eks:environment:production"
+    assert subjects == {base, f"{base}-preview"}
+    policies = {(p["role"], p["policy"]) for p in declared.of("aws:iam/rolePolicy:RolePolicy")}
+    read, write = policy(reading(SCOPE)), policy(writing(SCOPE))
+    assert policies == {("ci-preview", read), ("ci", read), ("ci", write)}
+
+
+@pytest.mark.parametrize("create_provider", ["true", "false"])
+def test_the_program_of_the_roles_takes_the_stacks_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, create_provider: str
+) -> None:
+    class Engine(mocks.Mocks):
+        def __init__(self) -> None:
+            self.types: list[str] = []
+            self.policies: list[str] = []
+
+        def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
+            self.types.append(args.typ)
+            self.policies.append(args.inputs.get("policy", ""))
+            return args.name, {"arn": f"arn:{args.name}", "name": args.name, **args.inputs}
+
+        def call(self, args: mocks.MockCallArgs) -> Any:
+            found = {"partition": "aws", "accountId": "123456789012", "zoneId": "Z1", "arn": "arn:provider"}
+            return {"id": "x", **args.args, **found}
+
+    folder = tmp_path / "ci/roles"
+    shutil.copytree(ROOT / "ci/roles", folder)
+    (tmp_path / "Pulumi.production.yaml").write_text(
+        "config: {aws:region: eu-west-1, teleport-eks:clusterName: demo, teleport-eks:hostedZone: example.com,"
+        " teleport-eks:domainName: teleport.example.com}"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    engine = Engine()
+    pulumi.runtime.set_all_config(
+        {"teleport-eks-ci:repository": "acme/teleport-eks", "teleport-eks-ci:createProvider": create_provider}
+    )
+    mocks.set_mocks(engine, "teleport-eks-ci", "production", preview=False)
+
+    @pulumi.runtime.test
+    def run() -> None:
+        runpy.run_path(str(folder / "__main__.py"), run_name="__main__")
+
+    run()
+    assert engine.types.count("aws:iam/role:Role") == 2
+    assert ("aws:iam/openIdConnectProvider:OpenIdConnectProvider" in engine.types) == (create_provider == "true")
+    assert any("hostedzone/Z1" in text and "teleport.example.com" in text for text in engine.policies)
+
+
+def test_in_the_cluster_the_preview_only_reads() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "ci/roles/cluster.yaml").read_text()))
+    rules = {d["metadata"]["name"]: d["rules"] for d in documents if d["kind"] == "ClusterRole"}
+    assert {verb for rule in rules["teleport-eks-preview"] for verb in rule["verbs"]} == {"get"}
+    for rule in rules["teleport-eks-up"]:
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        if "bind" in rule["verbs"]:
+            assert "cluster-admin" not in rule["resourceNames"]
