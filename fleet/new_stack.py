@@ -38,9 +38,8 @@ def write_stack(
     except (BotoCoreError, ClientError) as error:
         raise NotWrittenError(f"cannot read the account: {error}") from None
     template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
-    path.write_text(
-        template.render(name=name, region=region, email=email, address=_try(my_address or _my_address), **facts)
-    )
+    text = template.render(name=name, region=region, email=email, address=_try(my_address or _my_address), **facts)
+    path.write_text(f"{text}\n")
     return (
         f"Wrote {path.name}. Read it, then:\n\n"
         f"  make preview STACK={name}   # evaluates the file against a throwaway fake account\n"

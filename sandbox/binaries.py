@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -70,10 +69,9 @@ def binaries(*names: str) -> dict[str, Path]:
 
 def _found(name: str) -> Path | None:
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
-    for folders in (assets, str(cache_directory(name)), os.environ.get("PATH", "")):
-        if folders and (path := shutil.which(name, path=folders)):
-            return Path(path).absolute()
-    return None
+    folders = filter(None, (assets, str(cache_directory(name)), os.environ.get("PATH", "")))
+    found = shutil.which(name, path=os.pathsep.join(folders))
+    return Path(found).absolute() if found else None
 
 
 def _build_all(names: list[str]) -> None:
@@ -101,19 +99,15 @@ def _build(go: str, name: str, target: Path, title: str) -> None:
     command = [go, "build", "-trimpath", "-buildvcs=false", f"-ldflags={_linker_flags(name)}", "-o", unfinished]
     # Without cgo no C compiler is needed. A go.work or flags of the user's own must not change the result.
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
-    began, told = time.monotonic(), 0
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            [*command, PACKAGES[name]], cwd=_module(name), env=environment, stdout=log, stderr=log
-        )
-        while process.poll() is None:
-            time.sleep(0.2)
-            seconds = int(time.monotonic() - began)
-            if seconds >= told + SAY_SO_EVERY:
-                told = seconds
-                _say(f"building {title}: {seconds} s")
-        log.seek(0)
-        output = log.read().strip()
+    began, output, pipe = time.monotonic(), None, subprocess.PIPE
+    process = subprocess.Popen(
+        [*command, PACKAGES[name]], cwd=_module(name), env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+    while output is None:
+        try:
+            output = process.communicate(timeout=SAY_SO_EVERY)[0].strip()
+        except subprocess.TimeoutExpired:
+            _say(f"building {title}: {time.monotonic() - began:.0f} s")
     if process.returncode:
         unfinished.unlink(missing_ok=True)
         _say(output[-4000:])

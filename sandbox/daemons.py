@@ -1,6 +1,6 @@
 """Processes that outlive the one that starts them, and are stopped by their id, never by mistake another's."""
 
-import os
+import json
 import random
 import signal
 import socket
@@ -8,47 +8,64 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-STOP_WITHIN = 10  # seconds, then it is killed
+import psutil
 
 
-def start(command: Sequence[str], log: Path, environment: dict[str, str]) -> int:
-    """Starts ``command`` in the log's directory, its output going to ``log``; returns its process id."""
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            cwd=log.parent,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal is not for it
-        )
-    while process.poll() is None and not runs(process.pid, command):
-        time.sleep(0.01)  # for an instant, a new process has no command line yet
-    process.returncode = 0  # it is meant to outlive this object, which would warn about that
-    return process.pid
+@dataclass(frozen=True)
+class Daemon:
+    """A process. In ``directory``, ``NAME.log`` has its output, and ``NAME.json`` which process it is."""
 
+    directory: Path
+    name: str
 
-def runs(pid: int | None, command: Sequence[str]) -> bool:
-    """Whether the process is still that command: ids are given again."""
-    # The arguments name ports and directories. The program itself may be a wrapper.
-    return bool(pid and command and _command_of(pid).endswith(" ".join(command[1:])))
+    @property
+    def log(self) -> Path:
+        return self.directory / f"{self.name}.log"
 
+    @property
+    def known(self) -> dict:
+        file = self.directory / f"{self.name}.json"
+        return json.loads(file.read_text()) if file.exists() else {"pid": 0, "command": []}
 
-def end(pid: int | None, command: Sequence[str], how: signal.Signals = signal.SIGTERM) -> None:
-    """Ends the process, if it is still that command, and waits until it is gone."""
-    if not pid or not runs(pid, command):
-        return
-    deadline = time.monotonic() + STOP_WITHIN
-    with suppress(ProcessLookupError):
-        os.kill(pid, how)
-        while runs(pid, command):
-            time.sleep(0.02)
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
+    def start(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal does not stop it
+            )
+        (self.directory / f"{self.name}.json").write_text(json.dumps({"pid": process.pid, "command": list(command)}))
+        while process.poll() is None and not self.process():
+            time.sleep(0.01)  # for an instant, a new process has no command line yet
+        process.returncode = 0  # it is meant to outlive this object, which would warn about that
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it runs and is still that command: the system uses ids again."""
+        arguments = " ".join(self.known["command"][1:])  # they name ports and directories; the program may be a wrapper
+        with suppress(psutil.Error):
+            process = psutil.Process(self.known["pid"])
+            if arguments and " ".join(process.cmdline()).endswith(arguments):
+                return process
+        return None
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Ends the process, if it runs, and waits until it is gone."""
+        if process := self.process():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+                try:
+                    process.wait(10)
+                except psutil.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def free_ports(count: int) -> list[int]:
@@ -57,21 +74,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    with socket.socket() as probe:
+    with socket.socket() as probe, suppress(OSError):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return True
+        probe.bind(("127.0.0.1", port))
+        return True
     return False
-
-
-def _command_of(pid: int) -> str:
-    """The command line of a process; nothing of one that has ended, whether its parent has noticed or not."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # leaves no zombie, if it was this process that started it
-    if Path("/proc/self").exists():
-        with suppress(OSError):
-            return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
-        return ""
-    macos = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return subprocess.run(macos, capture_output=True, text=True, check=False).stdout.strip()

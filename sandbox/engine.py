@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pulumi import automation
@@ -18,7 +18,6 @@ from pulumi import automation
 from sandbox.account import Account
 from sandbox.binaries import binaries, cached
 from sandbox.providers.__main__ import PLUGINS
-from sandbox.tree import Node
 
 ROOT = Path(__file__).parent.parent
 # Where the plugins of ours are: those of this checkout and its Python.
@@ -90,9 +89,8 @@ def _is_online() -> bool:
 
 
 def _add_to_path(folder: Path) -> None:
-    folders = os.environ["PATH"].split(os.pathsep)
-    if str(folder) not in folders:
-        os.environ["PATH"] = os.pathsep.join([str(folder), *folders])
+    if str(folder) not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 def configuration(name: str, project: Path = ROOT) -> dict[str, Any]:
@@ -119,16 +117,35 @@ def select(
     return automation.create_or_select_stack(name, work_dir=str(project), opts=options)
 
 
+class Node(NamedTuple):
+    urn: str
+    parent: str
+    type: str
+
+    @property
+    def name(self) -> str:
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def is_implicit(self) -> bool:
+        """A provider that nobody declared."""
+        return "pulumi:providers:" in self.type and self.name.startswith("default")
+
+
 def nodes(stack: automation.Stack) -> list[Node]:
     """The resources of a stack, for the tree."""
     resources = (stack.export_stack().deployment or {}).get("resources", [])
-    return _nodes((r["urn"], r.get("parent", ""), r["type"]) for r in resources)
+    return [Node(r["urn"], r.get("parent", ""), r["type"]) for r in resources]
 
 
-def _nodes(resources: Iterable[tuple[str, str, str]]) -> list[Node]:
-    """Without the providers that nobody declared."""
-    found = [Node(urn, parent, kind, urn.rpartition("::")[2]) for urn, parent, kind in resources]
-    return [node for node in found if "pulumi:providers:" not in node.type or not node.name.startswith("default")]
+def tree(nodes: Iterable[Node], parent: str = "", indent: str = "") -> Iterator[str]:
+    """One line per resource, parents before children, as the Pulumi CLI shows them."""
+    siblings = sorted((n for n in nodes if n.parent == parent and not n.is_implicit), key=lambda n: (n.type, n.name))
+    for node in siblings:
+        last = node is siblings[-1]
+        branch, below = ("", "") if not parent else ("└─ ", "   ") if last else ("├─ ", "│  ")
+        yield f"{indent + branch + node.type:<72}{node.name}"
+        yield from tree(nodes, node.urn, indent + below)
 
 
 @dataclass
@@ -138,7 +155,7 @@ class Preview:
     resources: list[Any] = field(default_factory=list)
 
     def nodes(self) -> list[Node]:
-        return _nodes((r.urn, r.parent, r.type) for r in self.resources)
+        return [Node(r.urn, r.parent, r.type) for r in self.resources]
 
     def take(self, event: automation.EngineEvent) -> None:
         if (pre := event.resource_pre_event) and pre.metadata.new:

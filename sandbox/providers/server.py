@@ -87,9 +87,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return False
 
     def kind(self, token: str) -> Kind:
-        if token not in self.kinds:
-            raise LookupError(f"the sandbox's provider does not know {token}; it knows {', '.join(sorted(self.kinds))}")
-        return self.kinds[token]
+        return _known(token, self.kinds)
 
     def GetPluginInfo(self, _request: Any, _context: Any) -> Any:
         # The engine warns of a plugin that is older than the program's package.
@@ -145,11 +143,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         props = {**{k: v for k, v in old.items() if k not in was}, **new}
         if kind.update and not request.preview:
             kind.update(request.id, old, new)
-            props |= new
-            state = self._state(kind, request.id, props)
-            if left := [key for key in new if key in was and not same(state[key], new[key])]:
+            props = self._state(kind, request.id, props | new)
+            if left := [key for key in new if key in was and not same(props[key], new[key])]:
                 raise LookupError(f"the sandbox's provider cannot change {', '.join(left)} of {request.type} in place")
-            props = state
         return pb.UpdateResponse(properties=encode(props, kind.secret))
 
     def Delete(self, request: Any, _context: Any) -> Any:
@@ -161,11 +157,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         return empty_pb2.Empty()
 
     def Invoke(self, request: Any, _context: Any) -> Any:
-        if request.tok not in self.functions:
-            known = ", ".join(sorted(self.functions))
-            raise LookupError(f"the sandbox's provider does not know {request.tok}; it knows {known}")
         args = decode(request.args)
-        answer: Any = {"return": encode({"id": request.tok, **args, **self.functions[request.tok](args)})}
+        answer: Any = {"return": encode({"id": request.tok, **args, **_known(request.tok, self.functions)(args)})}
         return pb.InvokeResponse(**answer)
 
     def _read(self, kind: Kind, resource_id: str, props: Props) -> Props | None:
@@ -181,6 +174,12 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         if found is None:
             raise LookupError(f"{resource_id} is not there, just after it was made")
         return {**props, **{k: v for k, v in found.items() if not same(v, props.get(k))}}
+
+
+def _known(token: str, table: Mapping[str, Any]) -> Any:
+    if token not in table:
+        raise LookupError(f"the sandbox's provider does not know {token}; it knows {', '.join(sorted(table))}")
+    return table[token]
 
 
 def _diff(changed: list[str], replaces: tuple[str, ...]) -> Any:

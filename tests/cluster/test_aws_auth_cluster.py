@@ -22,6 +22,7 @@ from components.aws_auth import __main__ as command
 from components.aws_auth import configmap
 from components.aws_auth.configmap import BACKUP, NAME, NAMESPACE, connect, edit, with_entry, without_entry
 from components.aws_auth.text import Entry, RefusedError, add, remove
+from sandbox.control_plane import ControlPlane
 
 ACCOUNT = "arn:aws:iam::111122223333:role"
 OURS = Entry(f"{ACCOUNT}/teleport", "teleport", ("teleport-group",))
@@ -172,7 +173,7 @@ def test_the_api_server_is_killed_in_the_middle_and_comes_back(api, control_plan
         all_have_read.wait(60)
         control_plane.kill_api_server()
         killed.set()
-        control_plane.restart_api_server()
+        ControlPlane.start(control_plane.directory)
         for r in running:
             r.result(90)
     assert sorted(arns(data_of(api)["mapRoles"])) == sorted(["nodes", *(f"team-{n}" for n in range(20))])

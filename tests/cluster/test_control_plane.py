@@ -138,7 +138,7 @@ def test_an_api_server_that_crashed_comes_back_with_what_it_had_confirmed(tmp_pa
         core(plane.kubeconfig).create_namespaced_config_map("default", config_map("kept"))
         plane.kill_api_server()
         assert not plane.is_healthy()
-        plane.restart_api_server()
+        ControlPlane.start(tmp_path)
         assert plane.is_healthy()
         core(plane.kubeconfig).read_namespaced_config_map("kept", "default")
     with ControlPlane.start(tmp_path) as again:
@@ -150,8 +150,7 @@ def test_the_pid_of_another_program_is_left_alone(tmp_path):
     """A pid in the state that meanwhile belongs to someone else, as after a reboot."""
     bystander = subprocess.Popen(["/bin/sleep", "60"])
     try:
-        state = f'{{"ports": {{}}, "commands": {{"etcd": ["etcd", "--x"]}}, "pids": {{"etcd": {bystander.pid}}}}}'
-        (tmp_path / "state.json").write_text(state)
+        (tmp_path / "etcd.json").write_text(f'{{"pid": {bystander.pid}, "command": ["etcd", "--x"]}}')
         ControlPlane(tmp_path).stop()
         assert bystander.poll() is None
     finally:

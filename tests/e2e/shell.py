@@ -1,5 +1,6 @@
-"""A shell in a copy of the project."""
+"""A shell in a copy of the project, and the commands that the documents have for one."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -39,3 +40,21 @@ class Shell:
         )
         assert done.returncode == code, f"{commands}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+
+@dataclass(frozen=True)
+class Block:
+    document: str
+    line: int
+    commands: str
+    needs_an_account: bool
+
+
+def blocks(document: Path) -> list[Block]:
+    """The document's shell commands, block by block."""
+    text, found = document.read_text(), []
+    for block in re.finditer(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        section = re.split(r"^#+ ", text[: block.start()], flags=re.MULTILINE)[-1]
+        line = text[: block.start()].count("\n") + 1
+        found.append(Block(str(document.relative_to(ROOT)), line, block[1], "real account" in section))
+    return found

@@ -19,29 +19,11 @@ from sandbox import engine
 from sandbox.account import AWS_AUTH, Account
 from sandbox.control_plane import ControlPlane
 from sandbox.engine import ROOT
-from tests.e2e.shell import Shell
+from tests.e2e.shell import Shell, blocks
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_HERE = {"docs/moving.md", "docs/operations.md", "docs/pull-requests.md", "docs/upgrading.md"}
 RUN_ELSEWHERE = {"README.md"}  # by test_sandbox.py, but `make test`, which is this
-
-
-@dataclass(frozen=True)
-class Block:
-    document: str
-    line: int
-    commands: str
-    needs_an_account: bool
-
-
-def blocks(document: Path) -> list[Block]:
-    """The document's shell commands, block by block."""
-    text, found = document.read_text(), []
-    for block in re.finditer(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        section = re.split(r"^#+ ", text[: block.start()], flags=re.MULTILINE)[-1]
-        line = text[: block.start()].count("\n") + 1
-        found.append(Block(str(document.relative_to(ROOT)), line, block[1], "real account" in section))
-    return found
 
 
 def test_every_command_is_run_or_marked_as_needing_a_real_account() -> None:

@@ -1,6 +1,5 @@
 """`make up`, `make up` again, `make preview` and `make down`, as a user runs them, in a copy of the project."""
 
-import json
 import os
 import re
 import subprocess
@@ -15,8 +14,7 @@ from components.cluster_access import Names, aws_auth_command
 from sandbox import engine
 from sandbox.account import Account
 from sandbox.engine import ROOT
-from tests.e2e.shell import Shell, copy_of_the_project
-from tests.e2e.test_docs import blocks
+from tests.e2e.shell import Shell, blocks, copy_of_the_project
 
 CREATED = 34  # resources, components and the stack itself among them
 
@@ -72,7 +70,7 @@ def test_up_change_and_down(project: Path) -> None:
     assert f"\n    + {CREATED} to create\n" in said
     assert re.search(rf"^  staging +\d+ s  create {CREATED}$", said, re.MULTILINE)
 
-    account = Account(json.loads((project / ".sandbox/state.json").read_text())["endpoint"])
+    account = Account(re.findall(r'AWS_ENDPOINT_URL="(.+)"', (project / ".sandbox/env").read_text())[0])
     stack = engine.select("dev", project / ".sandbox", account, project)
     instance = stack.outputs()["instanceId"].value
 

@@ -87,7 +87,7 @@ class Site:
             self.world.serve(GitHub, 443, tls=True)
             self.world.serve(Tokens, WEBHOOK)
 
-            self.plane = self._start_control_plane()
+            self.plane = self.start_control_plane()
             ends.callback(self.plane.stop)
             self.world.cluster = {"endpoint": self.plane.server, "certificateAuthority": {"data": self.plane.ca_data}}
             pki = self.plane.directory / "pki"
@@ -197,7 +197,7 @@ class Site:
     def _status(self, item: str, status: dict, *more: str) -> None:
         self.admin("patch", item, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}), *more)
 
-    def _start_control_plane(self) -> ControlPlane:
+    def start_control_plane(self) -> ControlPlane:
         webhook = {
             "clusters": [{"name": "eks", "cluster": {"server": f"http://127.0.0.1:{WEBHOOK}/"}}],
             "contexts": [{"name": "eks", "context": {"cluster": "eks", "user": "api"}}],

@@ -72,8 +72,7 @@ def test_a_cluster_that_is_away_when_teleport_starts(site: Site, mia: Person) ->
     wait_for(site.is_trusted, "Teleport does not answer")
     mia.cannot(*GET)
     pid = site.pid()
-    with site.world.inside():
-        site.plane.restart_api_server()
+    site.start_control_plane()
     wait_for(lambda: mia.run(*GET).returncode == 0, "Teleport does not find the cluster again")
     assert site.pid() == pid
 
