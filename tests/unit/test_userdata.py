@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
@@ -253,7 +254,9 @@ def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_whatever_changes_the_user_data_changes_the_revision() -> None:
-    other = with_email("other@example.com")
-    assert userdata.revision(CONFIG) == userdata.revision(dataclasses.replace(CONFIG))
-    assert userdata.revision(CONFIG) != userdata.revision(other)
+def test_whatever_changes_the_user_data_changes_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = userdata.revision(CONFIG)
+    assert userdata.revision(dataclasses.replace(CONFIG)) == before
+    assert userdata.revision(with_email("other@example.com")) != before
+    monkeypatch.setattr(userdata, "Port", SimpleNamespace(**{**Port.__members__, "WEB": 443}))
+    assert userdata.revision(CONFIG) != before
