@@ -22,6 +22,8 @@ from moto.core.exceptions import ServiceException
 from moto.core.parse import RequestParserError
 from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import get_service_model
+from moto.ec2.responses import instances
+from moto.ec2.utils import parse_user_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -57,6 +59,14 @@ BY_HAND: dict[str, dict[str, Any]] = {
 
 class Refused(ServiceException):
     """A code of AWS's, and what it says. A class of our own: by its module, moto takes an exception for a service's."""
+
+
+def _parse_user_data(value: Any) -> Any:
+    """moto takes an instance's new user data for base64, although it has decoded it already."""
+    return parse_user_data(base64.b64encode(value) if isinstance(value, bytes) else value)
+
+
+setattr(instances, "parse_user_data", _parse_user_data)  # noqa: B010 - moto does not export it
 
 
 def _user_data(parameters: dict[str, Any], _call: BaseResponse) -> Refused | None:

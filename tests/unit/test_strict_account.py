@@ -1,5 +1,6 @@
 """What AWS refuses, the emulated account refuses with AWS's code, whatever the client let through."""
 
+import base64
 import json
 import subprocess
 import time
@@ -122,6 +123,19 @@ def test_what_is_good_is_taken(aws: Client) -> None:
     assert iam.create_role(**ROLE, Tags=[{"Key": "Größe", "Value": "a b@c"}])["Role"]["Arn"]
     assert ssm.put_parameter(**{**PARAMETER, "Value": "x" * 4096})["Version"] == 1
     assert ssm.put_parameter(**{**PARAMETER, "Name": "/a" * 15, "Value": "x" * 8192, "Tier": "Advanced"})
+
+
+def test_the_user_data_of_an_instance_can_be_changed(aws: Client) -> None:
+    ec2 = aws("ec2")
+    (image, *_), (subnet, *_) = ec2.describe_images()["Images"], ec2.describe_subnets()["Subnets"]
+    started = ec2.run_instances(
+        ImageId=image["ImageId"], SubnetId=subnet["SubnetId"], MinCount=1, MaxCount=1, UserData="one"
+    )
+    instance = started["Instances"][0]["InstanceId"]
+    ec2.stop_instances(InstanceIds=[instance])
+    ec2.modify_instance_attribute(InstanceId=instance, UserData={"Value": b"\x1f\x8b two"})
+    found = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"]["Value"]
+    assert base64.b64decode(found) == b"\x1f\x8b two"
 
 
 def test_a_group_has_each_rule_once_and_sixty_at_most(aws: Client) -> None:
