@@ -169,13 +169,12 @@ def writing(scope: Scope) -> list[dict]:
             "Change",
             [
                 *seen(
-                    "ec2:((Attach|Delete|Detach)Volume|DeleteSecurityGroup|ReleaseAddress|(Stop|Terminate)Instances)"
+                    "ec2:((Attach|Delete|Detach)Volume|DeleteSecurityGroup|ReleaseAddress|ModifyInstanceAttribute"
+                    "|(Start|Stop|Terminate)Instances)"
                 ),
                 "ec2:CreateTags",
                 "ec2:DeleteTags",
-                "ec2:ModifyInstanceAttribute",
                 "ec2:ModifyVolume",
-                "ec2:StartInstances",
             ],
             scope.arn("ec2", "*"),
             StringLike=named,

@@ -3,7 +3,9 @@
 One stack for all tests of this file, in its order: it is brought up, given other names, and destroyed.
 """
 
+import base64
 import fnmatch
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -228,6 +230,17 @@ def test_secrets_are_in_one_place(up: World, control_plane: ControlPlane) -> Non
 def test_a_second_time_there_is_nothing_to_do(up: World) -> None:
     assert set(up.stack.preview().change_summary) == {automation.OpType.SAME}
     assert set(up.stack.refresh().summary.resource_changes or {}) == {automation.OpType.SAME}
+
+
+def test_an_upgrade_in_place_keeps_the_instance(up: World) -> None:
+    instance, ec2 = up.outputs["instanceId"], up.account.client("ec2")
+    up.set(hostUpdates="in-place", teleportVersion="18.7.4")
+    up.stack.up()
+    assert up.outputs["instanceId"] == instance
+    (found,) = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"]
+    assert found["State"]["Name"] == "running"
+    data = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")["UserData"]["Value"]
+    assert "TELEPORT_VERSION=18.7.4" in gzip.decompress(base64.b64decode(data)).decode()
 
 
 def test_names_of_its_own(renamed: World) -> None:
