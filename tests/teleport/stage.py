@@ -13,7 +13,7 @@ from components.settings import parse
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
 from tests.boot.conftest import Rig
-from tests.boot.rig import Handler, Host, Run, World, release
+from tests.boot.rig import Handler, Host, Run, World, release, wait_for
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
 from tests.teleport.people import Person
@@ -116,7 +116,10 @@ class Site:
     def first_boot(self) -> None:
         """Nobody is there to press a button: the units are started as systemd would."""
         self.boot = self.host.start("teleport-bootstrap", timeout=120)
+        started = self.pid()
         self.host.start("teleport-certificate", timeout=120)
+        wait_for(self.is_trusted, "the certificate is not served, or not trusted")
+        self.restarted = self.pid() != started
 
     # -- the host ----------------------------------------------------------------------------------
 
