@@ -10,6 +10,7 @@ import pulumi_aws as aws
 import yaml
 
 from components.cluster_access import Names, entry_lost_at
+from components.commands import check_environment
 from components.credentials import KEYS, Credentials, credentials
 from components.errors import Problem, as_yaml, refuse
 from components.network import EVERYBODY
@@ -72,8 +73,9 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     """Reads the cluster, its VPC's subnets and the stack's volume. ``opts`` can name an AWS provider of your own.
 
     ``stack`` is the proxy's name in the account, as in ``TeleportProxyArgs``.
-    Raises ConfigurationError if the account does not have what the settings ask for.
+    Raises ConfigurationError if the account does not have what the settings ask for, or commands cannot run here.
     """
+    check_environment()
     # The stack's file configures the default provider. A provider of your own has its own credentials.
     config = {} if opts and opts.provider else {key: pulumi.Config("aws").get(key) or "" for key in KEYS}
     signed_in_as, problems = credentials(config)
@@ -140,6 +142,18 @@ def choose_site(
                 f"is in {possible[0].vpc_id}, but the endpoint of {cluster.name} is private and answers only in "
                 f"{cluster.vpc_id}: choose a subnet there, or enable the cluster's public endpoint",
                 as_yaml(f"{NAMESPACE}:subnetId", "subnet-0123456789abcdef0"),
+            )
+        )
+    key = settings.kms_key_arn
+    other = [v for v in volumes if v.kms_key_arn != key]
+    if key and other and not moves:
+        problems.append(
+            Problem(
+                f"{NAMESPACE}:kmsKeyArn",
+                key,
+                f"the volume with the proxy's data, {other[0].id}, has the key {other[0].kms_key_arn or 'of AWS'}, and "
+                "a volume keeps its key: restore it from a snapshot with the new one, as docs/operations.md says",
+                as_yaml(f"{NAMESPACE}:dataSnapshotId", "snap-0123456789abcdef0") + "   # of this volume",
             )
         )
     mode = access_mode(settings.access_mode, cluster.authentication_mode)
@@ -293,4 +307,4 @@ def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volu
         opts=opts,
     ).ids
     found = [aws.ebs.get_volume(filters=[{"name": "volume-id", "values": [i]}], opts=opts) for i in ids]
-    return [Volume(volume.volume_id, volume.availability_zone, volume.snapshot_id) for volume in found]
+    return [Volume(v.volume_id, v.availability_zone, v.snapshot_id, v.kms_key_id) for v in found]

@@ -9,6 +9,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
+import yaml
 from pulumi_kubernetes.rbac import v1 as rbac
 
 from components.aws_auth import configmap
@@ -95,8 +96,8 @@ def entry_lost_at(kubeconfig: str, names: Names) -> str:
     Only a changed input makes Pulumi show and run a command again. This version is such an input, so a preview shows
     that somebody removed the entry. A cluster that does not answer is no error, because a preview can do without it.
     """
-    if "clusters: []" in kubeconfig:
-        return ""  # a preview on stand-ins, which have no cluster
+    if not yaml.safe_load(kubeconfig)["clusters"]:
+        return ""  # it names no cluster to ask, as in a preview on stand-ins
     try:
         found: Any = configmap.connect(io.StringIO(kubeconfig)).list_namespaced_config_map(
             configmap.NAMESPACE, field_selector=f"metadata.name={configmap.NAME}", _request_timeout=10

@@ -17,11 +17,14 @@ def assumed_by(service: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def permissions(cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None) -> dict:
+def permissions(
+    cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None, kms_key_arn: str | None = None
+) -> dict:
     """The host's policy document.
 
     ``parameters_arn`` is the path of the stack's own SSM parameters, for example
-    ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge.
+    ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
+    ``kms_key_arn`` is the key of the client secret, if it is not AWS's own.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
@@ -34,6 +37,17 @@ def permissions(cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | No
             "Resource": [parameters_arn, f"{parameters_arn}/*"],
         },
     ]
+    if kms_key_arn:
+        secrets = {"StringLike": {"kms:EncryptionContext:PARAMETER_ARN": f"{parameters_arn}/*"}}
+        statements.append(
+            {
+                "Sid": "ParametersKey",
+                "Effect": "Allow",
+                "Action": "kms:Decrypt",
+                "Resource": kms_key_arn,
+                "Condition": secrets,
+            }
+        )
     if hosted_zone_arn:
         partition = hosted_zone_arn.split(":")[1]
         statements += [
@@ -66,6 +80,7 @@ class ProxyIdentityArgs:
     cluster_arn: pulumi.Input[str]
     parameters_arn: pulumi.Input[str]
     hosted_zone_arn: str | None = None
+    kms_key_arn: str | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -86,9 +101,9 @@ class ProxyIdentity(pulumi.ComponentResource):
         aws.iam.RolePolicy(
             f"{name}-permissions",
             role=role.name,
-            policy=pulumi.Output.all(args.cluster_arn, args.parameters_arn, args.hosted_zone_arn).apply(
-                lambda arns: json.dumps(permissions(*arns))
-            ),
+            policy=pulumi.Output.all(
+                args.cluster_arn, args.parameters_arn, args.hosted_zone_arn, args.kms_key_arn
+            ).apply(lambda arns: json.dumps(permissions(*arns))),
             opts=child,
         )
         aws.iam.RolePolicyAttachment(

@@ -6,6 +6,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
+from components.account_rules import with_account_rules
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
 from components.cluster import Site, endpoint_warning, kubeconfig
 from components.cluster_access import ClusterAccess, ClusterAccessArgs
@@ -34,7 +35,7 @@ class TeleportProxy(pulumi.ComponentResource):
     outputs: dict[str, pulumi.Input]
 
     def __init__(self, name: str, args: TeleportProxyArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("teleport-eks:index:TeleportProxy", name, None, opts)
+        super().__init__("teleport-eks:index:TeleportProxy", name, None, with_account_rules(opts, args.settings))
         child = pulumi.ResourceOptions(parent=self)
         settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
         invoke = pulumi.InvokeOptions(parent=self)
@@ -57,6 +58,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 cluster_arn=cluster.arn,
                 parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
                 hosted_zone_arn=zone.arn if zone else None,
+                kms_key_arn=settings.kms_key_arn,
             ),
             opts=child,
         )

@@ -34,20 +34,25 @@ CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
 EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+IAM_PATH = r"^/([A-Za-z0-9+=,.@_-]+/)*$"
 # Only generations that show volumes as NVMe devices, because the host finds its volume that way.
 INSTANCE_TYPE = (
     r"^(t([3-9]|[1-9][0-9])|[mcr]([5-9]|[1-9][0-9]))[a-z]*(-flex)?"
     r"\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
 )
+KMS_KEY = r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$"
 KUBERNETES_GROUP = r"^[^\s*]([^*]*[^\s*])?$"
 LOGIN = r"^[a-z_][a-z0-9_-]{0,31}$"
 MAINTENANCE_WINDOW = r"^(none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9])$"
 NAMESPACE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 ORGANIZATION = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
+POLICY_ARN = r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$"
 SESSION_TTL = r"^([0-9]{1,2}h)?([0-9]{1,4}m)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 SNAPSHOT = r"^snap-[0-9a-f]{8,17}$"
 SUBNET = r"^subnet-[0-9a-f]{8,17}$"
+TAG_KEY = r"^[A-Za-z0-9 _.:/=+@-]{1,128}$"  # what all services take
+TAG_VALUE = r"^[A-Za-z0-9 _.:/=+@-]{0,256}$"
 TEAM_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
 VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 
@@ -60,17 +65,22 @@ WORDS = {
     CLUSTER_ROLE: "must be the name of a ClusterRole",
     EMAIL: "must be an e-mail address",
     HOST_NAME: "must be a DNS name in lower case, without a dot at the end",
+    IAM_PATH: "must be an IAM path, such as /platform/",
     INSTANCE_TYPE: "must be a current instance type of the T, M, C or R family (t3, m5, c5, r5 or newer), "
     "x86-64 such as t3.small or arm64 such as t4g.small",
+    KMS_KEY: "must be the ARN of a KMS key, not of an alias",
     KUBERNETES_GROUP: "must be the name of one Kubernetes group, without '*' and without blanks around it",
     LOGIN: "must be a Unix login",
     MAINTENANCE_WINDOW: "must be a day and a time in UTC, such as Sun 03:00, or none",
     NAMESPACE_NAME: "must be the name of a Kubernetes namespace",
     ORGANIZATION: "must be a GitHub organization's login, as its page on GitHub writes it",
+    POLICY_ARN: "must be the ARN of a managed IAM policy",
     SESSION_TTL: "must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit",
     SHA256: "must be 64 hexadecimal digits in lower case",
     SNAPSHOT: "must be a snapshot's id",
     SUBNET: "must be a subnet's id",
+    TAG_KEY: "must be a tag's key: letters, digits, blanks and _ . : / = + - @",
+    TAG_VALUE: "must be a tag's value: letters, digits, blanks and _ . : / = + - @",
     TEAM_SLUG: "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
     VERSION: "must be a release such as '18.10.1', quoted, without 'v'",
     "bool_parsing": "must be true or false",
@@ -80,8 +90,10 @@ WORDS = {
     "literal_error": "must be {expected}",
     "missing": "required",
     "model_type": "must be a map with the keys of a team",
+    "dict_type": "must be a YAML map",
     "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be text",
+    "too_long": "must have at most {max_length} items",
     "tuple_type": "must be a YAML list",
     "value_error": "{error}",
 }
@@ -126,6 +138,14 @@ def _kubeconfig(secret: SecretStr) -> SecretStr:
     if not valid:
         raise ValueError("must be a kubeconfig, or the path of one")
     return SecretStr(text)
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    if reserved := [key for key in tags if key == "Name" or key.lower().startswith(("aws:", "teleport-eks/"))]:
+        raise ValueError(f"must not have {', '.join(reserved)}: Name, aws:... and teleport-eks/... are set by others")
+    if twice := sorted(key for key in tags if [other.lower() for other in tags].count(key.lower()) > 1):
+        raise ValueError(f"{', '.join(twice)} are one key to IAM, which ignores case: keep one of them")
+    return tags
 
 
 HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
@@ -376,15 +396,43 @@ class Settings(_Model):
         description="How many minutes `pulumi up` waits for a new host to answer. 0: it does not wait.",
         examples=[15],
     )
+    permissions_boundary: str | None = Field(
+        default=None,
+        pattern=POLICY_ARN,
+        description="The ARN of the permissions boundary of the IAM roles.",
+        examples=["arn:aws:iam::111122223333:policy/boundary"],
+    )
+    iam_path: str | None = Field(
+        default=None,
+        pattern=IAM_PATH,
+        max_length=512,
+        description="The path of the IAM roles and of the instance profile. Another path means new roles.",
+        examples=["/platform/"],
+    )
+    kms_key_arn: str | None = Field(
+        default=None,
+        pattern=KMS_KEY,
+        description="The KMS key for the volumes, their snapshots and the GitHub client secret. By default AWS's own. "
+        "A data volume keeps its key; docs/operations.md says how to move it to another one.",
+        examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
+    )
+    tags: Annotated[
+        dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(pattern=TAG_VALUE)]], AfterValidator(_tags)
+    ] = Field(
+        default={},
+        max_length=45,  # AWS allows 50, and the program has its own
+        description="Tags for every AWS resource, and for the instance's root volume.",
+        examples=[{"team": "platform", "cost-center": "1234"}],
+    )
     protect: bool = Field(
         default=True, description="Protects the address and the data volume from deletion.", examples=[True]
     )
 
-    @field_validator("admin_cidrs", "client_cidrs", "teams", mode="before")
+    @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
-        # Pulumi hands lists to the program as JSON text. pydantic.Json takes text only, but other programs pass lists,
-        # and in the editors' schema these are lists.
+        # Pulumi hands lists and maps to the program as JSON text. pydantic.Json takes text only; other programs pass
+        # lists and maps, and in the editors' schema these are what they are.
         try:
             return from_json(value) if isinstance(value, str) else value
         except ValueError:
@@ -551,7 +599,8 @@ def _problem(error: Any) -> Problem:
     # pydantic gives the field's name if it refuses a default. As a key in a file, that name is unknown.
     known = {} if error["type"] == "extra_forbidden" else {**Settings.model_fields, **Team.model_fields}
     key, *path = (to_camel(step) if step in known else step for step in error["loc"])
-    names = [step for step in path if isinstance(step, str)]
+    path = [step for step in path if step != "[key]"]
+    names = [step for step in path if isinstance(step, str)] if key == "teams" else []
     examples = TEAM_EXAMPLES if names else EXAMPLES
     name = names[-1] if names else key
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

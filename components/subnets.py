@@ -36,6 +36,7 @@ class Volume:
     id: str
     availability_zone: str
     snapshot_id: str
+    kms_key_arn: str = ""
 
 
 def public_subnets(subnets: Sequence[Subnet], tables: Sequence[RouteTable]) -> list[Subnet]:

@@ -11,7 +11,7 @@ from components.errors import as_yaml
 from components.settings import NAMESPACE, SECRETS, Settings, Team
 
 ROOT = Path(__file__).parent.parent
-KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "string": "text"}
+KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "object": "map", "string": "text"}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import boto3
 import jinja2
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.cluster import access_mode
+from components.cluster import DEFAULT_AUTHENTICATION_MODE, access_mode
 from components.network import EVERYBODY
 from components.subnets import RouteTable, Subnet, public_subnets
 
@@ -57,7 +57,7 @@ def _look_up(name: str, region: str, client: Callable[..., Any]) -> dict[str, An
         there_are = ", ".join(sorted(eks.list_clusters()["clusters"])) or "none"
         raise NotWrittenError(f"there is no cluster {name} in {region}; there are: {there_are}") from None
     network = cluster["resourcesVpcConfig"]
-    mode = cluster.get("accessConfig", {}).get("authenticationMode") or "CONFIG_MAP"
+    mode = cluster.get("accessConfig", {}).get("authenticationMode") or DEFAULT_AUTHENTICATION_MODE
     return {
         "subnet": next(iter(public_subnets(*_network(ec2, network["vpcId"]))), None),
         "vpc": network["vpcId"],

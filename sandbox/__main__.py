@@ -118,7 +118,7 @@ def _config_maps() -> kubernetes.CoreV1Api:
 
 
 def _show(nodes: list[engine.Node], outputs: dict) -> None:
-    print("\nResources:")
+    print("\nThe stack:")
     for line in engine.tree(nodes):
         print(f"  {line}")
     print("\nOutputs:")

@@ -31,8 +31,12 @@ def main() -> None:
         domain_name=settings.get("teleport-eks:domainName"),
         state_bucket=config.get("stateBucket"),
         secrets_key_arn=config.get("secretsKeyArn"),
+        permissions_boundary=settings.get("teleport-eks:permissionsBoundary"),
+        iam_path=settings.get("teleport-eks:iamPath", "/"),
+        kms_key_arn=settings.get("teleport-eks:kmsKeyArn"),
     )
-    roles = PipelineRoles(f"teleport-eks-{stack}", PipelineRolesArgs(config.require("repository"), provider, scope))
+    args = PipelineRolesArgs(config.require("repository"), provider, scope, settings.get("teleport-eks:tags"))
+    roles = PipelineRoles(f"teleport-eks-{stack}", args)
 
     # AWS_ROLE_ARN and AWS_REGION of the GitHub environments <stack>-preview and <stack>.
     pulumi.export("previewRoleArn", roles.preview_role_arn)

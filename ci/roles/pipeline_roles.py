@@ -8,7 +8,7 @@ calls and the sandbox's does not, by the provider's source (waiting, tags), and 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,9 @@ class Scope:
     domain_name: str | None = None
     state_bucket: str | None = None
     secrets_key_arn: str | None = None
+    permissions_boundary: str | None = None
+    iam_path: str = "/"
+    kms_key_arn: str | None = None
 
     def arn(self, service: str, resource: str) -> str:
         region = "" if service == "iam" else self.region
@@ -75,6 +78,13 @@ class Scope:
     @property
     def parameters(self) -> str:
         return self.arn("ssm", f"parameter/teleport-eks/{self.stack}/*")
+
+    def roles(self, *names: str) -> list[str]:
+        return [self.arn("iam", f"role{self.iam_path}{name}") for name in names or (HOST_ROLE, SNAPSHOT_ROLE)]
+
+    @property
+    def profiles(self) -> str:
+        return self.arn("iam", f"instance-profile{self.iam_path}{INSTANCE_PROFILE}")
 
     @property
     def zone(self) -> str:
@@ -106,9 +116,9 @@ def reading(scope: Scope) -> list[dict]:
         _allow(
             "Roles",
             [*seen("iam:(GetRole|GetRolePolicy|ListAttachedRolePolicies)"), "iam:ListRolePolicies"],
-            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+            scope.roles(),
         ),
-        _allow("Profile", seen("iam:GetInstanceProfile"), scope.arn("iam", f"instance-profile/{INSTANCE_PROFILE}")),
+        _allow("Profile", seen("iam:GetInstanceProfile"), scope.profiles),
         _allow("Snapshots", ["dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"], scope.arn("dlm", "policy/*")),
     ]
     if scope.zone_id:
@@ -128,12 +138,14 @@ def reading(scope: Scope) -> list[dict]:
         ]
     if scope.secrets_key_arn:
         statements.append(_allow("Secrets", ["kms:Decrypt"], scope.secrets_key_arn))
+    if scope.kms_key_arn:
+        statements.append(_allow("Key", ["kms:Decrypt", "kms:DescribeKey"], scope.kms_key_arn))
     return statements
 
 
 def writing(scope: Scope) -> list[dict]:
     """What `pulumi up` and `pulumi destroy` need beyond reading."""
-    named = {"aws:ResourceTag/Name": NAMED}
+    named, boundary = {"aws:ResourceTag/Name": NAMED}, scope.permissions_boundary
     statements = [
         # EC2. New things have no name yet; what is there already must be the proxy's, by its Name tag.
         _allow(
@@ -184,7 +196,10 @@ def writing(scope: Scope) -> list[dict]:
             ["ec2:CreateTags"],
             scope.arn("ec2", "*"),
             StringEquals={
-                "ec2:CreateAction": ["AllocateAddress", "CreateSecurityGroup", "CreateVolume", "RunInstances"],
+                "ec2:CreateAction": [
+                    *("AllocateAddress", "CreateSecurityGroup", "CreateVolume", "RunInstances"),
+                    *("AuthorizeSecurityGroupEgress", "AuthorizeSecurityGroupIngress"),
+                ],
             },
         ),
         # Which instance or interface an address is taken from is not known here, so it is not limited by name.
@@ -201,24 +216,25 @@ def writing(scope: Scope) -> list[dict]:
             scope.arn("ec2", "security-group/*"),
             StringEquals={"aws:ResourceTag/aws:eks:cluster-name": scope.cluster},
         ),
-        _allow("Rules", RULES, scope.arn("ec2", "security-group-rule/*")),
+        _allow("Rules", [*RULES, "ec2:CreateTags", "ec2:DeleteTags"], scope.arn("ec2", "security-group-rule/*")),
         # IAM. The host's role is what the program makes it, so whoever may merge decides what its instance may do:
         # hence the reviewers of the environment.
         _allow(
             "WriteRoles",
             [
-                *seen("iam:((Create|Delete)Role|(Delete|Put)RolePolicy)"),
+                *([] if boundary else seen("iam:CreateRole")),
+                *seen("iam:(DeleteRole|(Delete|Put)RolePolicy)"),
                 "iam:ListInstanceProfilesForRole",
                 "iam:TagRole",
                 "iam:UntagRole",
                 "iam:UpdateAssumeRolePolicy",
             ],
-            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+            scope.roles(),
         ),
         _allow(
             "AttachPolicies",
             seen(r"iam:(Attach|Detach)RolePolicy"),
-            [scope.arn("iam", f"role/{name}") for name in (HOST_ROLE, SNAPSHOT_ROLE)],
+            scope.roles(),
             ArnEquals={"iam:PolicyARN": scope.policies},
         ),
         _allow(
@@ -228,7 +244,7 @@ def writing(scope: Scope) -> list[dict]:
                 "iam:TagInstanceProfile",
                 "iam:UntagInstanceProfile",
             ],
-            scope.arn("iam", f"instance-profile/{INSTANCE_PROFILE}"),
+            scope.profiles,
         ),
         # From here to the parameters nothing is seen: the emulator asks nobody who passes a role.
         _pass_role(scope, "PassHostRole", HOST_ROLE, "ec2.amazonaws.com"),
@@ -273,13 +289,25 @@ def writing(scope: Scope) -> list[dict]:
         statements.append(_allow("WriteState", ["s3:DeleteObject", "s3:PutObject"], objects))
     if scope.secrets_key_arn:
         statements.append(_allow("Encrypt", ["kms:Encrypt"], scope.secrets_key_arn))
+    if boundary:
+        # A role without the boundary could do more than the account wants.
+        bounded = [*seen("iam:CreateRole"), "iam:PutRolePermissionsBoundary"]
+        statements.append(_allow("Bounded", bounded, scope.roles(), StringEquals={"iam:PermissionsBoundary": boundary}))
+    if scope.kms_key_arn:
+        # EC2 uses the key for the volumes in the name of whoever creates them, and Systems Manager for the parameter.
+        through = {"kms:ViaService": [f"{service}.{scope.region}.amazonaws.com" for service in ("ec2", "ssm")]}
+        use = ("Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
+        statements += [
+            _allow("UseKey", [f"kms:{action}" for action in use], scope.kms_key_arn, StringEquals=through),
+            _allow("GrantKey", ["kms:CreateGrant"], scope.kms_key_arn, Bool={"kms:GrantIsForAWSResource": "true"}),
+        ]
     return statements
 
 
 def _pass_role(scope: Scope, sid: str, role: str, service: str) -> dict:
     """Without the condition, the role could be handed to any service that would use it."""
     to = {"iam:PassedToService": service}
-    return _allow(sid, ["iam:PassRole"], scope.arn("iam", f"role/{role}"), StringEquals=to)
+    return _allow(sid, ["iam:PassRole"], scope.roles(role), StringEquals=to)
 
 
 def policy(statements: list[dict]) -> str:
@@ -316,6 +344,7 @@ class PipelineRolesArgs:
     repository: str
     provider_arn: pulumi.Input[str]
     scope: Scope
+    tags: Mapping[str, str] | None = None
 
 
 class PipelineRoles(pulumi.ComponentResource):
@@ -342,6 +371,9 @@ class PipelineRoles(pulumi.ComponentResource):
                 lambda arn: trust(arn, args.repository, environment)
             ),
             max_session_duration=3600,
+            permissions_boundary=args.scope.permissions_boundary,
+            path=args.scope.iam_path,
+            tags=args.tags,
             opts=child,
         )
         for kind, statements in policies.items():

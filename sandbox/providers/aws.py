@@ -103,11 +103,13 @@ def table(text: str, *, derive: Derive = lambda _: {}, read: Any = None, update:
     spec = f"{lines['create'][0].partition(' ')[2]} {computed}"
 
     def add(resource_id: str, props: Props) -> Props:
-        props = {**props, "id": resource_id, "yes": True}
+        props = {**props, "id": resource_id, "yes": True, "tagList": tag_list(props.get("tags", {}))}
         return {**props, **derive(props)}
 
     def create(props: Props) -> str:
         tags = [{"ResourceType": tag, "Tags": tag_list(props.get("tags", {}))}]
+        if root := props.get("rootBlockDevice", {}).get("tags"):
+            tags.append({"ResourceType": "volume", "Tags": tag_list(root)})
         first, *others = lines["create"]
         answer = call(first, add("", props), **({"TagSpecifications": tags} if tag and "tags" in props else {}))
         made = lines["id"][0].format(**{**add("", props), **answer})
@@ -162,6 +164,7 @@ def rule(direction: str) -> Kind:
         id {{SecurityGroupRules[0][SecurityGroupRuleId]}}
         update ec2.modify_security_group_rules securityGroupId=GroupId rules=SecurityGroupRules
         delete ec2.revoke_security_group_{direction} securityGroupId=GroupId id=SecurityGroupRuleIds[]
+        tag security-group-rule
         replaces securityGroupId"""
     return table(text, derive=derive, read=read)
 
@@ -172,7 +175,9 @@ INSTANCE = """instanceType subnetId vpcSecurityGroupIds=SecurityGroupIds profile
 
 
 def derive_instance(props: Props) -> Props:
-    disk = send(props.get("rootBlockDevice", {}), "encrypted volumeType volumeSize") | {"DeleteOnTermination": True}
+    disk = send(props.get("rootBlockDevice", {}), "encrypted kmsKeyId volumeType volumeSize") | {
+        "DeleteOnTermination": True
+    }
     return {
         "one": 1,
         "ONE": 1,
@@ -204,6 +209,16 @@ def update_instance(old: Props, new: Props) -> None:
         call("ec2.start_instances id=InstanceIds[]", new)
 
 
+ROLE = "name=RoleName assumeRolePolicy=AssumeRolePolicyDocument maxSessionDuration path"
+
+
+def read_role(name: str, _props: Props) -> Props:
+    (role,) = find("iam.get_role:Role id=RoleName", {"id": name})
+    boundary = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+    found = take(role, f"{ROLE} arn uniqueId=RoleId")
+    return {**found, "permissionsBoundary": boundary} if boundary else found
+
+
 def read_attached_policy(_id: str, props: Props) -> Props | None:
     attached = find("iam.list_attached_role_policies:AttachedPolicies role=RoleName", props)
     return {} if any(policy["PolicyArn"] == props["policyArn"] for policy in attached) else None
@@ -211,7 +226,10 @@ def read_attached_policy(_id: str, props: Props) -> Props | None:
 
 def read_profile(name: str, _props: Props) -> Props:
     (profile,) = find("iam.get_instance_profile:InstanceProfile id=InstanceProfileName", {"id": name})
-    return {**take(profile, "name=InstanceProfileName arn"), "role": "".join(r["RoleName"] for r in profile["Roles"])}
+    return {
+        **take(profile, "name=InstanceProfileName arn path"),
+        "role": "".join(r["RoleName"] for r in profile["Roles"]),
+    }
 
 
 def read_parameter(name: str, props: Props) -> Props:
@@ -265,14 +283,16 @@ KINDS = {
         replaces name description vpcId""", derive=lambda _: {"everything": [EVERYTHING]}, named=True),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": rule("ingress"),
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": rule("egress"),
-    "aws:iam/role:Role": table("""
-        create iam.create_role name=RoleName assumeRolePolicy=AssumeRolePolicyDocument maxSessionDuration
-        id {name}
+    "aws:iam/role:Role": table(f"""
+        create iam.create_role {ROLE} permissionsBoundary tagList=Tags
+        id {{name}}
         read iam.get_role:Role id=RoleName
         update iam.update_assume_role_policy id=RoleName assumeRolePolicy=PolicyDocument
+        update iam.put_role_permissions_boundary id=RoleName permissionsBoundary
+        update iam.tag_role id=RoleName tagList=Tags
         delete iam.delete_role id=RoleName
         computed arn uniqueId=RoleId
-        replaces name""", named=True),
+        replaces name path""", read=read_role, named=True),
     "aws:iam/rolePolicy:RolePolicy": table("""
         create iam.put_role_policy role=RoleName name=PolicyName policy=PolicyDocument
         id {role}:{name}
@@ -286,7 +306,7 @@ KINDS = {
         delete iam.detach_role_policy role=RoleName policyArn
         replaces *""", read=read_attached_policy),
     "aws:iam/instanceProfile:InstanceProfile": table("""
-        create iam.create_instance_profile name=InstanceProfileName
+        create iam.create_instance_profile name=InstanceProfileName path tagList=Tags
         create iam.add_role_to_instance_profile name=InstanceProfileName role=RoleName
         id {name}
         delete iam.remove_role_from_instance_profile id=InstanceProfileName role=RoleName
@@ -294,20 +314,20 @@ KINDS = {
         computed arn
         replaces *""", read=read_profile, named=True),
     "aws:ebs/volume:Volume": table("""
-        create ec2.create_volume availabilityZone size snapshotId encrypted type=VolumeType
+        create ec2.create_volume availabilityZone size snapshotId encrypted kmsKeyId type=VolumeType
         id {VolumeId}
         read ec2.describe_volumes:Volumes id=VolumeIds[]
         update ec2.modify_volume id=VolumeId size
         delete ec2.delete_volume id=VolumeId
         tag volume
-        replaces availabilityZone snapshotId encrypted"""),
+        replaces availabilityZone snapshotId encrypted kmsKeyId"""),
     "aws:ec2/instance:Instance": table(f"""
         create ec2.run_instances ami=ImageId {INSTANCE}
         id {{Instances[0][InstanceId]}}
         update ec2.modify_instance_attribute id=InstanceId vpcSecurityGroupIds=Groups
         delete ec2.terminate_instances id=InstanceIds[]
         tag instance
-        replaces ami subnetId rootBlockDevice.encrypted""",
+        replaces ami subnetId rootBlockDevice.encrypted rootBlockDevice.kmsKeyId""",
         derive=derive_instance,
         read=read_instance,
         update=update_instance,
@@ -321,9 +341,9 @@ KINDS = {
         delete ec2.detach_volume deviceName=Device instanceId volumeId
         replaces deviceName instanceId volumeId"""),
     "aws:ssm/parameter:Parameter": table("""
-        create ssm.put_parameter name type tier value insecureValue=Value
+        create ssm.put_parameter name type tier keyId value insecureValue=Value tagList=Tags
         id {name}
-        update ssm.put_parameter name type tier value insecureValue=Value yes=Overwrite
+        update ssm.put_parameter name type tier keyId value insecureValue=Value yes=Overwrite
         delete ssm.delete_parameter id=Name
         computed arn version
         replaces name""", read=read_parameter, secret=("value",)),
@@ -375,7 +395,7 @@ def filtered(text: str, args: Props) -> list[Props]:
 
 def get_volume(args: Props) -> Props:
     (found,) = filtered("ec2.describe_volumes:Volumes", args)
-    return take({"SnapshotId": "", **found}, "volumeId availabilityZone snapshotId")
+    return take({"SnapshotId": "", "KmsKeyId": "", **found}, "volumeId availabilityZone snapshotId kmsKeyId")
 
 
 def ids(text: str, key: str) -> Derive:

@@ -1,6 +1,7 @@
 """The proxy in another program: the example, and what such a program installs."""
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,12 +16,20 @@ from sandbox.engine import ROOT
 SECRET = {"secure": "of another key"}
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Another program's folder, with the environment that it must have."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return tmp_path
+
+
 @pytest.mark.usefixtures("pulumi_cli")
-def test_the_examples_two_proxies_keep_out_of_each_others_way() -> None:
+def test_the_examples_two_proxies_keep_out_of_each_others_way(folder: Path) -> None:
+    shutil.copytree(ROOT / "examples/two-clusters", folder, dirs_exist_ok=True)
     config = {f"two-clusters:{cluster}ClientId": "Iv1.1" for cluster in ("production", "staging")}
     config |= {f"two-clusters:{cluster}ClientSecret": SECRET for cluster in ("production", "staging")}
     with made_up(["production", "staging"]) as account:
-        previewed = engine.preview("all", account, config, ROOT / "examples/two-clusters")
+        previewed = engine.preview("all", account, config, folder)
 
     resources = {(r.type, r.urn.rpartition("::")[2]): r.inputs for r in previewed.resources}
     assert len(resources) == len(previewed.resources)
@@ -32,11 +41,11 @@ def test_the_examples_two_proxies_keep_out_of_each_others_way() -> None:
     assert paths == {"two-clusters-production", "two-clusters-staging"}
 
 
-def test_the_documents_example_runs(account: Account, tmp_path: Path) -> None:
+def test_the_documents_example_runs(account: Account, folder: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text(), re.DOTALL)
-    (tmp_path / "__main__.py").write_text(program)
-    (tmp_path / "Pulumi.yaml").write_text("name: documented\nruntime: python\n")
-    nodes = engine.preview("test", account, {}, tmp_path).nodes()
+    (folder / "__main__.py").write_text(program)
+    (folder / "Pulumi.yaml").write_text("name: documented\nruntime: python\n")
+    nodes = engine.preview("test", account, {}, folder).nodes()
     assert [node.name for node in nodes if node.type == "teleport-eks:index:TeleportProxy"] == ["staging"]
 
 

@@ -7,6 +7,7 @@ import base64
 import fnmatch
 import gzip
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,7 +31,8 @@ from tests.e2e.inventory import instances, made, parameters, user_data
 
 pytestmark = pytest.mark.xdist_group("stack")  # one process, so one stack
 
-CANARY = "canary-5f1c1d7e"
+CANARY = f"canary-{os.urandom(8).hex()}"
+BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 OUTPUTS = [
     "hostname",
     "publicIp",
@@ -99,6 +101,8 @@ def world(pulumi_cli: None, control_plane: ControlPlane, tmp_path_factory: pytes
 @pytest.fixture(scope="module")
 def up(world: World) -> World:
     """The dev stack with all that it can have but other names; each process that runs meanwhile is looked at."""
+    key = world.account.client("kms").create_key()["KeyMetadata"]["Arn"]
+    world.set(permissionsBoundary=BOUNDARY, iamPath="/platform/", kmsKeyArn=key, tags={"team": "platform"})
     world.set(adminCidrs=["203.0.113.7/32"], githubClientId="Iv1.0123456789abcdef", snapshotDays=7)
     world.stack.set_config("teleport-eks:githubClientSecret", automation.ConfigValue(CANARY, secret=True))
     seen: set[str] = set()
@@ -159,6 +163,24 @@ def test_the_account_has_what_the_guide_made_by_hand(up: World) -> None:
     assert '"*"' not in json.dumps(policy)
 
 
+def test_the_account_has_what_it_asks_for(up: World) -> None:
+    ec2, iam, ssm = (up.account.client(service) for service in ("ec2", "iam", "ssm"))
+    (key,) = up.account.client("kms").list_keys()["Keys"]
+    assert {volume["KmsKeyId"] for volume in ec2.describe_volumes()["Volumes"]} == {key["KeyArn"]}
+    (secret,) = ssm.describe_parameters(Filters=[{"Key": "Type", "Values": ["SecureString"]}])["Parameters"]
+    assert secret["KeyId"] == key["KeyArn"]
+
+    roles = iam.list_roles(PathPrefix="/platform/")["Roles"]
+    assert len(roles) == 2
+    for role in (iam.get_role(RoleName=role["RoleName"])["Role"] for role in roles):
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == BOUNDARY
+        assert {"Key": "team", "Value": "platform"} in role["Tags"]
+    filters = [{"Name": "key", "Values": ["team"]}, {"Name": "value", "Values": ["platform"]}]
+    tagged = [tag["ResourceId"].partition("-")[0] for tag in ec2.describe_tags(Filters=filters)["Tags"]]
+    assert set(tagged) == {"i", "vol", "eipalloc", "sg", "sgr"}
+    assert tagged.count("vol") == 2  # the root volume too
+
+
 def test_the_firewall_has_one_rule_per_port_and_audience(up: World) -> None:
     outputs, account = up.outputs, up.account
     ec2 = account.client("ec2")
@@ -177,7 +199,9 @@ def test_the_cluster_knows_the_role_and_what_it_may_be(up: World) -> None:
     outputs, core, rbac = up.outputs, up.core, up.rbac
     data = core.read_namespaced_config_map("aws-auth", "kube-system").data
     before, after = yaml.safe_load(AWS_AUTH["mapRoles"]), yaml.safe_load(data["mapRoles"])
-    ours = {"rolearn": outputs["roleArn"], "username": "teleport", "groups": ["teleport-group"]}
+    # The authenticator sees a role without its path.
+    arn = outputs["roleArn"].replace(":role/platform/", ":role/")
+    ours = {"rolearn": arn, "username": "teleport", "groups": ["teleport-group"]}
     assert after == [*before, ours]
     assert data["mapRoles"].startswith(AWS_AUTH["mapRoles"])
     assert {key: data[key] for key in ("mapUsers", "mapAccounts")} == {
@@ -270,7 +294,9 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
     assert set(made(renamed.account).values()) == {0}
 
     calls = renamed.called()
-    scope = Scope("aws", "123456789012", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com")
+    scope = Scope(
+        *("aws", "123456789012", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com"), iam_path="/platform/"
+    )
     allowed = {action for statement in [*reading(scope), *writing(scope)] for action in statement["Action"]}
     asked = {action for action, _ in calls}
     assert {"ec2:RunInstances", "ec2:ReleaseAddress", "iam:PutRolePolicy", "ssm:PutParameter"} <= asked
@@ -291,7 +317,9 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
     # What the volume is tagged with, its daily snapshots are too.
     created, *_ = [p for action, p in calls if action == "ec2:CreateVolume"]
     assert {"Key": pipeline_roles.SNAPSHOTS_OF, "Value": "dev"} in created["TagSpecifications"][0]["Tags"]
-    tags = [tags["Tags"] for _, p in calls for tags in p.get("TagSpecifications", [])]
+    # Rules have no name.
+    rules = ("ec2:AuthorizeSecurityGroupIngress", "ec2:AuthorizeSecurityGroupEgress")
+    tags = [tags["Tags"] for a, p in calls if a not in rules for tags in p.get("TagSpecifications", [])]
     assert len(tags) >= 4
     for tag in tags:
         assert fnmatch.fnmatch({t["Key"]: t["Value"] for t in tag}["Name"], pipeline_roles.NAMED)

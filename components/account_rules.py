@@ -1,0 +1,50 @@
+"""What an account asks of every resource: a permissions boundary, an IAM path, a KMS key, tags."""
+
+from typing import Any
+
+import pulumi
+
+from components.settings import Settings
+
+ROLE, PROFILE = "aws:iam/role:Role", "aws:iam/instanceProfile:InstanceProfile"
+INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
+PARAMETER = "aws:ssm/parameter:Parameter"
+TAGGED = {
+    *(ROLE, PROFILE, INSTANCE, VOLUME, PARAMETER),
+    "aws:dlm/lifecyclePolicy:LifecyclePolicy",
+    "aws:ec2/eip:Eip",
+    "aws:ec2/securityGroup:SecurityGroup",
+    "aws:eks/accessEntry:AccessEntry",
+    "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+    "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+}
+
+
+def additions(settings: Settings, kind: str, props: dict[str, Any]) -> dict[str, Any]:
+    """The properties to set on a resource of the type ``kind``, for which the program has ``props``."""
+    tags = {**settings.tags, **props.get("tags", {})} if kind in TAGGED and settings.tags else None
+    key = settings.kms_key_arn
+    added = {
+        "permissionsBoundary": settings.permissions_boundary if kind == ROLE else None,
+        "path": settings.iam_path if kind in (ROLE, PROFILE) else None,
+        "kmsKeyId": key if kind == VOLUME else None,
+        "keyId": key if kind == PARAMETER and props["type"] == "SecureString" else None,
+        "tags": tags,
+    }
+    if kind == INSTANCE:
+        # The root volume is no resource. It gets neither the tags nor the key of the instance.
+        disk = {"kmsKeyId": key, "tags": tags}
+        added["rootBlockDevice"] = {**props["rootBlockDevice"], **{k: v for k, v in disk.items() if v}}
+    return {name: value for name, value in added.items() if value}
+
+
+def with_account_rules(opts: pulumi.ResourceOptions | None, settings: Settings) -> pulumi.ResourceOptions:
+    """``opts``, with ``additions`` for the component and all that is in it, so that no resource can be forgotten."""
+
+    def apply(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        added = additions(settings, args.type_, dict(args.props))
+        # Without options, they stay as they are. The SDK cannot send back a replacement_trigger.
+        unchanged: Any = None
+        return pulumi.ResourceTransformResult({**args.props, **added}, unchanged) if added else None
+
+    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(transforms=[apply]))
