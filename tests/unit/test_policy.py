@@ -19,7 +19,7 @@ from components.cluster_access import Names
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from policy.checks import HOSTS, RULES, STATE, UNKNOWN, Resource, secrets_in
 from tests.recorder import plain, record
-from tests.unit.test_components import CLUSTER, PLATFORM, PUBLIC, settings
+from tests.examples import CLUSTER, PLATFORM, PUBLIC, settings
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {rule.name: rule for rule in RULES}
