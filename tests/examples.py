@@ -1,5 +1,6 @@
 """One example stack for all tests: its settings, its cluster, its team, and where its proxy is."""
 
+from components.aws_auth.text import Entry
 from components.cluster import Cluster, Site
 from components.cluster_access import Names
 from components.proxy import TeleportProxy, TeleportProxyArgs
@@ -8,7 +9,8 @@ from components.subnets import Subnet
 from tests.recorder import Recorder, record
 
 CONFIG = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
-ROLE = "arn:aws:iam::111122223333:role/proxy"
+ROLE = "arn:aws:iam::111122223333:role/teleport"
+ENTRY = Entry(ROLE, "teleport", ("teleport-group",))  # of aws-auth
 PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
 PLATFORM = Team.model_validate(
     {"organization": "Acme", "team": "platform", "logins": ["deploy"], "kubernetesGroups": ["platform", "oncall"]}

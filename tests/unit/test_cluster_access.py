@@ -7,9 +7,9 @@ import pytest
 from kubernetes import client
 
 from components.aws_auth import configmap
-from components.aws_auth.text import Entry, add
+from components.aws_auth.text import add
 from components.cluster_access import Names, entry_lost_at
-from tests.examples import ROLE, SITE, record_proxy
+from tests.examples import ENTRY, SITE, record_proxy
 from tests.recorder import plain
 
 
@@ -20,11 +20,10 @@ def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(configmap, "connect", lambda _: api)
         return entry_lost_at("", Names())
 
-    entry = Entry(ROLE, "teleport", ("teleport-group",))
     metadata = client.V1ObjectMeta(resource_version="5")
     assert lost_at() == "7"
     assert lost_at(client.V1ConfigMap(metadata=metadata)) == "5"
-    assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", entry)})) == ""
+    assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", ENTRY)})) == ""
 
     def input_and_ignored(version: str) -> tuple[dict, list]:
         declared = record_proxy(replace(SITE, entry_lost_at=version))
