@@ -328,7 +328,7 @@ def run_in_process(kubeconfig, action, *options):
     return command.main([action, "--kubeconfig", str(kubeconfig), *OPTIONS, *options])
 
 
-def test_each_outcome_has_its_line(api, control_plane, capsys):
+def test_the_command_prints_what_it_did(api, control_plane, capsys):
     put(api, {**AWS_AUTH, "mapUsers": f"- userarn: {ACCOUNT}/with/path/teleport\n"})
 
     def line(action, *options):

@@ -220,6 +220,8 @@ def test_comments_beside_our_entry_stay() -> None:
     assert remove(flow, ENTRY) == "[{rolearn: a} # one, two\n # three, four\n  # five\n]"
     block = f"# one\n{WRITTEN}# two\n\n# three\n- rolearn: a\n"
     assert remove(block, ENTRY) == "# one\n# two\n\n# three\n- rolearn: a\n"
+    scalar_last = f"- rolearn: {ROLE}\n  groups: [teleport-group]\n  username: |-\n    teleport\n# one\n"
+    assert remove(scalar_last, ENTRY) == "# one\n"
 
 
 def test_the_text_that_our_entry_replaced_comes_back_only_if_nothing_else_is_there() -> None:

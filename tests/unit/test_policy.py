@@ -1,10 +1,10 @@
-"""The policy pack: what each rule finds and what it lets through, and that our own program has nothing to find."""
+"""The policy pack: what each rule accepts and finds, and that our own program breaks none."""
 
 import base64
 import gzip
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,32 +23,26 @@ REMEDIES = {rule.name: rule.remedy for rule in RULES}
 # examples
 
 
-def rule_of(cidr: str, low: int | None, high: int | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
-    props = {"ipProtocol": protocol, "fromPort": low, "toPort": high, key: cidr}
-    return Resource("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule", "it", props)
+def builder(token: str) -> Callable[..., Resource]:
+    return lambda **props: Resource(token, "it", props)
 
 
-def old_rule(kind: str, **props: Any) -> Resource:
-    return Resource("aws:ec2/securityGroupRule:SecurityGroupRule", "it", {"type": kind, **props})
-
-
-def group(**ingress: Any) -> Resource:
-    return Resource("aws:ec2/securityGroup:SecurityGroup", "it", {"ingress": [ingress]})
-
-
+instance = builder("aws:ec2/instance:Instance")
+template = builder("aws:ec2/launchTemplate:LaunchTemplate")
+volume = builder("aws:ebs/volume:Volume")
+group = builder("aws:ec2/securityGroup:SecurityGroup")
+old_rule = builder("aws:ec2/securityGroupRule:SecurityGroupRule")
+new_rule = builder("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+attachment = builder("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
+managed_policy = builder("aws:iam/policy:Policy")
+command = builder("command:local:Command")
+yaml_group = builder("kubernetes:yaml:ConfigGroup")
 TOKEN = {"httpTokens": "required", "httpPutResponseHopLimit": 1}
+AWS_POLICY = "arn:aws:iam::aws:policy/"
 
 
-def instance(**props: Any) -> Resource:
-    return Resource("aws:ec2/instance:Instance", "it", props)
-
-
-def template(**props: Any) -> Resource:
-    return Resource("aws:ec2/launchTemplate:LaunchTemplate", "it", props)
-
-
-def volume(**props: Any) -> Resource:
-    return Resource("aws:ebs/volume:Volume", "it", props)
+def rule_of(cidr: str, low: int | None, high: int | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
+    return new_rule(ipProtocol=protocol, fromPort=low, toPort=high, **{key: cidr})
 
 
 def statement(**changes: Any) -> dict[str, Any]:
@@ -64,17 +58,8 @@ def role_policy(**changes: Any) -> Resource:
     return Resource("aws:iam/rolePolicy:RolePolicy", "it", {"policy": document})
 
 
-def managed_policy(document: Any) -> Resource:
-    return Resource("aws:iam/policy:Policy", "it", {"policy": document})
-
-
 def iam_role(trust: Any = TRUST, **props: Any) -> Resource:
     return Resource("aws:iam/role:Role", "it", {"assumeRolePolicy": json.dumps({"Statement": trust}), **props})
-
-
-def attachment(policy: str) -> Resource:
-    arn = f"arn:aws:iam::aws:policy/{policy}"
-    return Resource("aws:iam/rolePolicyAttachment:RolePolicyAttachment", "it", {"policyArn": arn})
 
 
 RBAC = "kubernetes:rbac.authorization.k8s.io/v1"
@@ -90,8 +75,8 @@ def cluster_role(kind: str = "ClusterRole", **changes: Any) -> Resource:
     return Resource(f"{RBAC}:{kind}", "it", {"metadata": {"name": "cr"}, "rules": [{**rule, **changes}]})
 
 
-def manifest(*objects: Any, kind: str = "kubernetes:yaml/v2:ConfigGroup") -> Resource:
-    return Resource(kind, "it", {"yaml": yaml.safe_dump_all(objects)})
+def manifest(*objects: Any) -> Resource:
+    return Resource("kubernetes:yaml/v2:ConfigGroup", "it", {"yaml": yaml.safe_dump_all(objects)})
 
 
 def config_map(name: str = "aws-auth", namespace: str | None = "kube-system") -> dict[str, Any]:
@@ -133,7 +118,7 @@ def eip(protect: bool) -> Resource:
     return Resource("aws:ec2/eip:Eip", "it", {"domain": "vpc"}, protect)
 
 
-# rule -> what it lets through, and what it does not, with a part of what it says of that
+# For each rule: what it accepts, and what it finds, with a part of the message.
 EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
     "closed-admin-ports": (
         [
@@ -142,8 +127,8 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             rule_of("0.0.0.0/0", 3023, 3024),
             rule_of("0.0.0.0/0", 0, 65535, "udp"),
             rule_of("2001:db8::/32", 22, 22, key="cidrIpv6"),
-            old_rule("egress", protocol="-1", fromPort=0, toPort=0, cidrBlocks=["0.0.0.0/0"]),
-            group(protocol="tcp", fromPort=443, toPort=443, cidrBlocks=["0.0.0.0/0"]),
+            old_rule(type="egress", protocol="-1", fromPort=0, toPort=0, cidrBlocks=["0.0.0.0/0"]),
+            group(ingress=[{"protocol": "tcp", "fromPort": 443, "toPort": 443, "cidrBlocks": ["0.0.0.0/0"]}]),
         ],
         [
             (rule_of("0.0.0.0/0", 22, 22), "it: 0.0.0.0/0 can reach 22 (SSH)."),
@@ -152,9 +137,12 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (rule_of("0.0.0.0/0", None, None), "22 (SSH), 3022"),
             (rule_of("0.0.0.0/0", -1, -1), "22 (SSH), 3022"),
             (rule_of("2000::/3", 22, 22, key="cidrIpv6"), "2000::/3 can reach 22"),
-            (old_rule("ingress", protocol="TCP", fromPort=22.0, toPort=22.0, cidrBlocks=["0.0.0.0/0"]), "0.0.0.0/0"),
-            (group(protocol="tcp", fromPort=0, toPort=65535, cidrBlocks=["10.0.0.0/8", "0.0.0.0/0"]), "0.0.0.0/0"),
-            (group(protocol="-1", fromPort=0, toPort=0, ipv6CidrBlocks=["::/1"]), "::/1"),
+            (
+                old_rule(type="ingress", protocol="TCP", fromPort=22.0, toPort=22.0, cidrBlocks=["0.0.0.0/0"]),
+                "0.0.0.0/0",
+            ),
+            (group(ingress=[{"protocol": "tcp", "cidrBlocks": ["10.0.0.0/8", "0.0.0.0/0"]}]), "0.0.0.0/0"),
+            (group(ingress=[{"protocol": "-1", "fromPort": 0, "toPort": 0, "ipv6CidrBlocks": ["::/1"]}]), "::/1"),
         ],
     ),
     "metadata-by-token": (
@@ -194,7 +182,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             role_policy(Resource=[f"{SSM}/teleport-eks/dev/*", "arn:aws:route53:::change/*", "arn:aws:s3:::bucket/*"]),
             role_policy(Effect="Deny", Action="*", Resource="*"),
             iam_role(),
-            attachment("AmazonSSMManagedEC2InstanceDefaultPolicy"),
+            attachment(policyArn=f"{AWS_POLICY}AmazonSSMManagedEC2InstanceDefaultPolicy"),
             Resource("aws:s3/bucketPolicy:BucketPolicy", "it", {"policy": json.dumps({"Statement": [statement()]})}),
         ],
         [
@@ -204,11 +192,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (role_policy(Action="*"), "Action is *"),
             (role_policy(Action=["eks:DescribeCluster", "ssm:Get*"]), "Action is ssm:Get*"),
             (role_policy(NotAction="iam:*"), "NotAction covers everything except iam:*"),
-            (managed_policy({"Statement": statement(Resource="*")}), "policy, statement 1: Resource is *"),
+            (managed_policy(policy={"Statement": statement(Resource="*")}), "policy, statement 1: Resource is *"),
             (iam_role(inlinePolicies=[{"policy": json.dumps({"Statement": statement(Action="s3:*")})}]), "s3:*"),
             (iam_role({**TRUST, "Principal": {"AWS": ["*"]}}), "assumeRolePolicy, statement 1: Principal is *"),
-            (attachment("AdministratorAccess"), "attaches arn:aws:iam::aws:policy/AdministratorAccess"),
-            (iam_role(managedPolicyArns=["arn:aws:iam::aws:policy/AmazonEC2FullAccess"]), "AmazonEC2FullAccess"),
+            (
+                attachment(policyArn=f"{AWS_POLICY}AdministratorAccess"),
+                "attaches arn:aws:iam::aws:policy/AdministratorAccess",
+            ),
+            (iam_role(managedPolicyArns=[f"{AWS_POLICY}AmazonEC2FullAccess"]), "AmazonEC2FullAccess"),
         ],
     ),
     "no-anonymous-subjects": (
@@ -249,7 +240,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             core("ConfigMap", config_map(namespace="elsewhere")),
             core("Secret", config_map()),
             manifest(config_map("coredns")),
-            Resource("command:local:Command", "it", {"create": "python -m components.aws_auth add"}),
+            command(create="python -m components.aws_auth add"),
         ],
         [
             (core("ConfigMap", config_map()), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
@@ -257,7 +248,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (core("ConfigMapPatch", config_map()), "kubernetes:core/v1:ConfigMapPatch owns"),
             (core("ConfigMapList", {"items": [{"metadata": config_map()["metadata"]}]}), "ConfigMapList owns"),
             (manifest(config_map("coredns"), config_map()), "kubernetes:yaml/v2:ConfigGroup owns"),
-            (Resource("kubernetes:yaml:ConfigGroup", "it", {"objs": [config_map()]}), "kubernetes:yaml:ConfigGroup"),
+            (yaml_group(objs=[config_map()]), "kubernetes:yaml:ConfigGroup"),
         ],
     ),
     "no-secrets-in-user-data": (
@@ -265,7 +256,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             instance(userData=HARMLESS),
             instance(userDataBase64=packed(HARMLESS)),
             instance(),
-            Resource("command:local:Command", "it", {"create": PRIVATE_KEY}),
+            command(create=PRIVATE_KEY),
         ],
         [
             (instance(userData=f"#!/bin/sh\n{PRIVATE_KEY}"), "userData contains a private key in line 2"),
