@@ -1,5 +1,7 @@
 """One example stack for all tests: its settings, its cluster, its team, and where its proxy is."""
 
+from collections.abc import Mapping
+
 from components.aws_auth.text import Entry
 from components.cluster import Cluster, Site
 from components.cluster_access import Names
@@ -35,6 +37,6 @@ def settings(**config: str) -> Settings:
     return parse({**CONFIG, **config}, "dev")
 
 
-def record_proxy(site: Site = SITE, **config: str) -> Recorder:
+def record_proxy(config: Mapping[str, str], site: Site = SITE) -> Recorder:
     """What the whole program declares for ``config``."""
     return record(lambda: TeleportProxy("teleport", TeleportProxyArgs("dev", settings(**config), site)))

@@ -26,7 +26,7 @@ def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) 
     assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", ENTRY)})) == ""
 
     def input_and_ignored(version: str) -> tuple[dict, list]:
-        declared = record_proxy(replace(SITE, entry_lost_at=version))
+        declared = record_proxy({}, replace(SITE, entry_lost_at=version))
         name = "teleport-cluster-access-aws-auth"
         (command,) = (plain(r.inputs) for r in declared.resources if r.name == name)
         return command["environment"], list(declared.requests[name].ignoreChanges)

@@ -382,7 +382,7 @@ def test_an_unknown_value_is_neither_a_finding_nor_an_error(pack: dict[str, Any]
 
 def declare(access_mode: str, **config: str) -> list[Resource]:
     """All that the program declares."""
-    declared = record_proxy(replace(SITE, access_mode=access_mode), **config)
+    declared = record_proxy(config, replace(SITE, access_mode=access_mode))
     return [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
 
 

@@ -46,9 +46,7 @@ def diff(provider: Provider, token: str, old: dict, new: dict) -> tuple[list[str
         ("aws:iam/rolePolicyAttachment:RolePolicyAttachment", {"policyArn": "a"}, {"policyArn": "b"}, ["policyArn"]),
     ],
 )
-def test_a_change_of_these_properties_replaces_an_aws_resource(
-    token: str, old: dict, change: dict, replaces: list[str]
-) -> None:
+def test_some_changes_replace_an_aws_resource(token: str, old: dict, change: dict, replaces: list[str]) -> None:
     assert diff(aws.Provider(), token, old, old | change) == (list(change), replaces)
 
 

@@ -15,7 +15,7 @@ PROVIDER = "pulumi:providers:kubernetes teleport-cluster"
 
 def inputs(**config: str) -> dict[str, dict]:
     """The inputs of every resource, by type and name. Addresses and ids are always the same."""
-    return {f"{resource.typ} {resource.name}": plain(resource.inputs) for resource in record_proxy(**config).resources}
+    return {f"{resource.typ} {resource.name}": plain(resource.inputs) for resource in record_proxy(config).resources}
 
 
 def changed(before: dict, after: dict) -> set[str]:
@@ -71,7 +71,7 @@ def test_a_stack_can_be_destroyed_after_its_cluster() -> None:
 
 def test_the_host_is_created_after_its_dns_record() -> None:
     # A component's parts wait for the component, and that waits for this.
-    declared = record_proxy(domainName="teleport.example.com", hostedZone="example.com")
+    declared = record_proxy({"domainName": "teleport.example.com", "hostedZone": "example.com"})
     host_needs = declared.requests["teleport-host"].dependencies
     assert "teleport-address-record" in {urn.rpartition("::")[2] for urn in host_needs}
 

@@ -1,7 +1,7 @@
 """The workflows: their permissions, and their scripts, which run here as they are there.
 
-zizmor, in `make lint`, finds an action without a digest, a token that a checkout leaves behind, a dangerous trigger, and
-a workflow that does not set permissions.
+zizmor, in `make lint`, finds an action without a digest, a token that a checkout leaves behind, a dangerous trigger,
+and a workflow that does not set permissions.
 """
 
 import os
@@ -41,9 +41,7 @@ def test_each_job_has_only_the_permissions_that_it_needs() -> None:
 
 
 @pytest.mark.parametrize(("file", "name", "job"), JOBS, ids=[f"{file}/{name}" for file, name, _ in JOBS])
-def test_a_job_has_a_time_limit_and_its_own_environment_and_no_expression_in_a_script(
-    file: str, name: str, job: dict
-) -> None:
+def test_a_job_has_a_time_limit_its_environment_and_no_expression_in_a_script(file: str, name: str, job: dict) -> None:
     assert job["timeout-minutes"] <= 60
     for step in job["steps"]:
         assert "${{" not in step.get("run", ""), "an expression in a script is code"
