@@ -1,6 +1,6 @@
 """A mock engine for component tests: it creates nothing, and remembers what it was asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pulumi
@@ -19,7 +19,8 @@ def plain(value: Any) -> Any:
 class Recorder(mocks.Mocks):
     """Answers like an engine that creates everything. ``requests``: each registration, with its options, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Mapping[str, dict]) -> None:
+        self.answers = answers
         self.resources: list[mocks.MockResourceArgs] = []
         self.requests: dict[str, Any] = {}
 
@@ -33,6 +34,8 @@ class Recorder(mocks.Mocks):
             return {"id": args.args["name"], "value": "ami-1", "insecureValue": "ami-1"}
         if args.token == "aws:route53/getZone:getZone":  # noqa: S105
             return {"id": "Z1", "zoneId": "Z1", "name": args.args["name"], "arn": "arn:aws:route53:::hostedzone/Z1"}
+        if args.token in self.answers:
+            return {"id": "x", **args.args, **self.answers[args.token]}
         raise AssertionError(f"{args.token} is looked up, which nothing here should")
 
     def of(self, token: str) -> list[dict]:
@@ -61,10 +64,12 @@ class _Monitor(mocks.MockMonitor):
         return super().RegisterResource(request)
 
 
-def record(build: Callable[[], Any]) -> Recorder:
-    """What ``build`` registers, after the last of it has landed."""
-    recorder = Recorder()
-    mocks.set_mocks(recorder, "teleport-eks", "test", preview=False, monitor=_Monitor(recorder))
+def record(
+    build: Callable[[], Any], answers: Mapping[str, dict] | None = None, project: str = "teleport-eks"
+) -> Recorder:
+    """What ``build`` registers, after the last of it has landed. ``answers``: what more can be looked up, by token."""
+    recorder = Recorder(answers or {})
+    mocks.set_mocks(recorder, project, "test", preview=False, monitor=_Monitor(recorder))
 
     @pulumi.runtime.test
     def run() -> None:

@@ -100,14 +100,9 @@ def default(rbac: Any) -> None:
 
 USERS = [
     CONTROLLER,
-    "system:kube-scheduler",
-    "system:apiserver",
-    "system:admin",
     "system:node:ip-10-0-0-1",
     "system:anonymous",
-    "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:clusterrole-aggregation-controller",
-    "system:serviceaccount:default:default",
     "kubernetes-admin",
     NAMES.username,
     "alice",
@@ -116,11 +111,7 @@ USERS = [
 GROUPS = [
     "system:masters",
     "system:nodes",
-    "system:bootstrappers",
-    "system:serviceaccounts",
     "system:serviceaccounts:kube-system",
-    "system:unauthenticated",
-    "system:monitoring",
     "Platform",
     "platform,system:masters",
     "another-team",
@@ -144,22 +135,18 @@ POD = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "x", "image":
 ITSELF = {
     "reads secrets": SECRETS,
     "reads aws-auth": ("GET", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
-    "deletes aws-auth": ("DELETE", "/api/v1/namespaces/kube-system/configmaps/aws-auth"),
     "binds itself to cluster-admin": ("POST", f"{RBAC}/clusterrolebindings", BINDING),
     "widens its role": ("PATCH", f"{RBAC}/clusterroles/test-impersonation", {"rules": []}),
-    "deletes its role": ("DELETE", f"{RBAC}/clusterroles/test-impersonation"),
     "makes a service account's token": ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token", {}),
-    "lists nodes": ("GET", "/api/v1/nodes"),
     "runs a pod": ("POST", "/api/v1/namespaces/default/pods", POD),
     "enters a pod": ("POST", "/api/v1/namespaces/default/pods/x/exec?command=sh"),
-    "asks for a certificate": ("GET", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
     "changes admission": ("GET", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
 }
 
 
 @pytest.mark.usefixtures("default")
 @pytest.mark.parametrize("headers", IMPERSONATIONS.values(), ids=IMPERSONATIONS.keys())
-def test_nobody_but_the_teams_can_be_impersonated(proxy: Api, headers: list) -> None:
+def test_the_proxy_can_impersonate_only_the_teams(proxy: Api, headers: list) -> None:
     assert proxy.status(*SECRETS, headers=headers) == 403
 
 
@@ -171,12 +158,12 @@ def test_by_itself_the_proxy_can_do_nothing(proxy: Api, request_: tuple) -> None
 
 @pytest.mark.usefixtures("default")
 @pytest.mark.parametrize("headers", [acting("system:admin", "system:masters"), acting(SHARED_USER, "platform"), []])
-def test_without_credentials_nobody_is_anybody(nobody: Api, headers: list) -> None:
+def test_a_client_without_credentials_can_impersonate_nobody(nobody: Api, headers: list) -> None:
     assert nobody.status(*SECRETS, headers=headers) == 403
 
 
 @pytest.mark.usefixtures("default")
-def test_what_teams_need_is_allowed(proxy: Api) -> None:
+def test_the_teams_can_be_impersonated(proxy: Api) -> None:
     assert proxy.status(*SECRETS, headers=acting(SHARED_USER, "platform", "system:authenticated")) == 200
     # Another team is itself, so without a role of its own it is told no, not that it cannot be impersonated.
     assert proxy.status("GET", "/version", headers=acting(SHARED_USER, "web", "oncall", "system:authenticated")) == 200
@@ -185,11 +172,11 @@ def test_what_teams_need_is_allowed(proxy: Api) -> None:
 
 @pytest.mark.usefixtures("default")
 @pytest.mark.parametrize("kind", ["SelfSubjectAccessReview", "SelfSubjectRulesReview"])
-def test_what_teleport_asks_for_itself_is_allowed(proxy: Api, kind: str) -> None:
+def test_the_proxy_can_make_teleports_own_requests(proxy: Api, kind: str) -> None:
     spec = {"namespace": "default"} if "Rules" in kind else {"resourceAttributes": {"verb": "get", "resource": "pods"}}
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
     assert proxy.status("POST", f"/apis/authorization.k8s.io/v1/{kind.lower()}s", body) == 201
-    assert proxy.status("GET", "/api/v1/namespaces/default/pods/none") == 404  # may get it, were it there
+    assert proxy.status("GET", "/api/v1/namespaces/default/pods/none") == 404  # allowed, but it does not exist
 
 
 def test_person_lifts_the_limit_on_users_and_only_that(proxy: Api, rbac: Any) -> None:

@@ -14,10 +14,10 @@ from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
 from tests.boot.conftest import Rig
 from tests.boot.rig import Handler, Host, Run, World, release, wait_for
+from tests.examples import SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
 from tests.teleport.people import Person
-from tests.unit.test_components import SITE
 
 WEBHOOK, KUBELET = 8101, 10250
 

@@ -1,4 +1,4 @@
-"""Many stacks: what runs, what is told, what a failure does; and the file of a new stack."""
+"""How many stacks are run, and the file of a new stack."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def collect(names: list[str], operation: Callable[..., dict], parallel: int = 4)
     return run(names, operation, said.append, parallel=parallel), said
 
 
-def test_one_failure_stops_no_other_and_is_told() -> None:
+def test_a_failed_stack_stops_no_other() -> None:
     def operation(name: str, say: Callable) -> dict[str, int]:
         if name == "b":
             raise RuntimeError("updating failed\n  error: no such cluster\n  error: exit code 1\nstderr:\n")
@@ -38,7 +38,7 @@ def test_one_failure_stops_no_other_and_is_told() -> None:
     assert "FAILED" in table(results).splitlines()[1]
 
 
-def test_fifty_stacks_run_some_at_a_time_and_all_are_done() -> None:
+def test_fifty_stacks_run_five_at_a_time() -> None:
     lock, running, most = threading.Lock(), set(), []
     five = threading.Barrier(5, timeout=60)
 
@@ -58,7 +58,7 @@ def test_fifty_stacks_run_some_at_a_time_and_all_are_done() -> None:
     assert sum("no changes" in line for line in said) == 50
 
 
-def test_a_run_is_resumed_where_it_stopped(tmp_path: Path) -> None:
+def test_a_resumed_run_leaves_out_the_finished_stacks(tmp_path: Path) -> None:
     record = tmp_path / "done.json"
     assert unfinished(["a", "b"], record) == ["a", "b"]
     record.write_text('["a"]')
@@ -77,7 +77,7 @@ def new_stack(project: Path, name: str = "demo", email: str = "platform@example.
 
 
 @pytest.mark.usefixtures("account")
-def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path: Path) -> None:
+def test_the_file_of_a_new_stack_describes_the_account_and_is_accepted(tmp_path: Path) -> None:
     assert "pulumi up -s demo" in new_stack(tmp_path)
     text = (tmp_path / "Pulumi.demo.yaml").read_text()
     assert "demo-public-a, in eu-west-1a" in text
@@ -91,13 +91,13 @@ def test_a_new_stacks_file_says_what_the_account_holds_and_is_accepted(tmp_path:
 
 
 @pytest.mark.usefixtures("account")
-def test_without_an_address_the_file_has_a_place_for_it(tmp_path: Path) -> None:
+def test_the_file_has_a_place_for_a_missing_email(tmp_path: Path) -> None:
     new_stack(tmp_path, email="")
     assert 'teleport-eks:acmeEmail: ""   # for example' in (tmp_path / "Pulumi.demo.yaml").read_text()
 
 
 @pytest.mark.usefixtures("account")
-def test_a_stacks_file_is_never_overwritten(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.demo.yaml").write_text("mine")
     with pytest.raises(NotWrittenError, match="exists; nothing was written"):
         new_stack(tmp_path)
@@ -107,7 +107,7 @@ def test_a_stacks_file_is_never_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"), [("demo", "cannot read the account: Unable to locate"), ("", "which cluster?")]
 )
-def test_without_a_name_or_credentials_one_line_says_so(tmp_path: Path, name: str, says: str) -> None:
+def test_a_missing_name_or_missing_credentials_write_nothing(tmp_path: Path, name: str, says: str) -> None:
     def client(*_: str, **__: str) -> None:
         raise NoCredentialsError
 
@@ -117,7 +117,7 @@ def test_without_a_name_or_credentials_one_line_says_so(tmp_path: Path, name: st
 
 
 @pytest.mark.usefixtures("account")
-def test_a_cluster_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_cluster_is_an_error_that_lists_the_others(tmp_path: Path) -> None:
     with pytest.raises(NotWrittenError, match="there are: demo, staging"):
         new_stack(tmp_path, "dmeo")
     assert not list(tmp_path.iterdir())

@@ -6,12 +6,10 @@ import re
 import runpy
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pulumi
 import pytest
 import yaml
-from pulumi.runtime import mocks
 
 from ci.roles import pipeline_roles
 from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
@@ -44,16 +42,10 @@ def test_the_preview_role_only_reads() -> None:
     assert [action for action in actions(reading(SCOPE)) if not READS.fullmatch(action)] == []
 
 
-def test_every_call_is_allowed_and_no_statement_is_empty() -> None:
-    statements = [*reading(SCOPE), *writing(SCOPE)]
-    assert len(pipeline_roles.CALLS) > 40
-    assert set(pipeline_roles.CALLS) <= actions(statements)
-    assert all(statement["Action"] for statement in statements)
-
-
-def test_no_statement_is_wider_than_iam_makes_it() -> None:
+def test_a_statement_names_its_resources_if_iam_can_limit_them() -> None:
     for statement in [*reading(SCOPE), *writing(SCOPE)]:
         assert statement["Effect"] == "Allow"
+        assert statement["Action"]
         assert not [action for action in statement["Action"] if "*" in action]
         if statement["Resource"] == "*" and statement["Action"] != ["dlm:CreateLifecyclePolicy"]:
             assert [action for action in statement["Action"] if not UNLIMITED.fullmatch(action)] == []
@@ -74,7 +66,7 @@ def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others() -> None:
     assert restore["Condition"] == {"StringEquals": {f"aws:ResourceTag/{pipeline_roles.SNAPSHOTS_OF}": "production"}}
 
 
-def test_without_zone_bucket_and_key_there_is_nothing_about_them() -> None:
+def test_a_stack_without_zone_bucket_and_key_gets_no_permission_for_them() -> None:
     bare = Scope("aws", "123456789012", "eu-west-1", "production", "demo")
     assert not {a.partition(":")[0] for a in actions(reading(bare)) | actions(writing(bare))} & {"route53", "s3", "kms"}
 
@@ -100,7 +92,7 @@ def test_a_repository_that_would_widen_the_trust_is_refused(repository: str) -> 
         trust("arn:provider", repository, "production")
 
 
-def test_two_roles_and_only_one_can_write() -> None:
+def test_only_the_role_for_up_can_write() -> None:
     declared = record(lambda: PipelineRoles("ci", PipelineRolesArgs("acme/teleport-eks", "arn:provider", SCOPE)))
     subjects = {
         json.loads(role["assumeRolePolicy"])["Statement"][0]["Condition"]["StringEquals"][
@@ -116,45 +108,31 @@ def test_two_roles_and_only_one_can_write() -> None:
 
 
 @pytest.mark.parametrize("create_provider", ["true", "false"])
-def test_the_program_of_the_roles_takes_the_stacks_own_file(
+def test_the_program_reads_the_stacks_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, create_provider: str
 ) -> None:
-    class Engine(mocks.Mocks):
-        def __init__(self) -> None:
-            self.types: list[str] = []
-            self.policies: list[str] = []
-
-        def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
-            self.types.append(args.typ)
-            self.policies.append(args.inputs.get("policy", ""))
-            return args.name, {"arn": f"arn:{args.name}", "name": args.name, **args.inputs}
-
-        def call(self, args: mocks.MockCallArgs) -> Any:
-            found = {"partition": "aws", "accountId": "123456789012", "zoneId": "Z1", "arn": "arn:provider"}
-            return {"id": "x", **args.args, **found}
-
     folder = tmp_path / "ci/roles"
     shutil.copytree(ROOT / "ci/roles", folder)
-    (tmp_path / "Pulumi.production.yaml").write_text(
+    (tmp_path / "Pulumi.test.yaml").write_text(
         "config: {aws:region: eu-west-1, teleport-eks:clusterName: demo, teleport-eks:hostedZone: example.com,"
         " teleport-eks:domainName: teleport.example.com}"
     )
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    engine = Engine()
     pulumi.runtime.set_all_config(
         {"teleport-eks-ci:repository": "acme/teleport-eks", "teleport-eks-ci:createProvider": create_provider}
     )
-    mocks.set_mocks(engine, "teleport-eks-ci", "production", preview=False)
-
-    @pulumi.runtime.test
-    def run() -> None:
-        runpy.run_path(str(folder / "__main__.py"), run_name="__main__")
-
-    run()
-    assert engine.types.count("aws:iam/role:Role") == 2
-    assert ("aws:iam/openIdConnectProvider:OpenIdConnectProvider" in engine.types) == (create_provider == "true")
-    assert any("hostedzone/Z1" in text and "teleport.example.com" in text for text in engine.policies)
+    answers = {
+        "aws:index/getPartition:getPartition": {"partition": "aws"},
+        "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": "123456789012"},
+        "aws:iam/getOpenIdConnectProvider:getOpenIdConnectProvider": {"arn": "arn:provider"},
+    }
+    program = str(folder / "__main__.py")
+    declared = record(lambda: runpy.run_path(program, run_name="__main__"), answers, project="teleport-eks-ci")
+    assert len(declared.of("aws:iam/role:Role")) == 2
+    assert declared.has("aws:iam/openIdConnectProvider:OpenIdConnectProvider") == (create_provider == "true")
+    policies = [policy["policy"] for policy in declared.of("aws:iam/rolePolicy:RolePolicy")]
+    assert any("hostedzone/Z1" in text and "teleport.example.com" in text for text in policies)
 
 
 def test_in_the_cluster_the_preview_only_reads() -> None:

@@ -46,7 +46,7 @@ def diff(provider: Provider, token: str, old: dict, new: dict) -> tuple[list[str
         ("aws:iam/rolePolicyAttachment:RolePolicyAttachment", {"policyArn": "a"}, {"policyArn": "b"}, ["policyArn"]),
     ],
 )
-def test_what_aws_replaces(token: str, old: dict, change: dict, replaces: list[str]) -> None:
+def test_some_changes_replace_an_aws_resource(token: str, old: dict, change: dict, replaces: list[str]) -> None:
     assert diff(aws.Provider(), token, old, old | change) == (list(change), replaces)
 
 
@@ -59,7 +59,7 @@ def test_what_the_others_replace() -> None:
     assert diff(command.Provider(), "command:local:Command", old, new) == (["create", "triggers"], ["triggers"])
 
 
-def test_json_that_means_the_same_is_no_change_and_a_tag_has_a_path() -> None:
+def test_json_with_the_same_meaning_is_no_change_and_a_tag_has_a_path() -> None:
     policy = json.dumps({"b": [1], "a": 2})
     role = "aws:iam/role:Role"
     assert diff(aws.Provider(), role, {"assumeRolePolicy": policy}, {"assumeRolePolicy": '{"a":2,"b":[1]}'}) == ([], [])
@@ -67,7 +67,7 @@ def test_json_that_means_the_same_is_no_change_and_a_tag_has_a_path() -> None:
     assert diff(aws.Provider(), "aws:ec2/eip:Eip", old, new) == (['tags["a/b"]'], [])
 
 
-def test_what_is_not_known_is_an_error_that_names_it() -> None:
+def test_an_unknown_type_or_function_is_an_error_that_names_it() -> None:
     with pytest.raises(LookupError, match=r"does not know aws:s3/bucket:Bucket; it knows aws:dlm"):
         aws.Provider().Check(pb.CheckRequest(type="aws:s3/bucket:Bucket"), None)
     with pytest.raises(LookupError, match=r"does not know aws:s3/getBucket:getBucket; it knows aws:ebs"):
@@ -99,7 +99,7 @@ def test_a_command_has_its_input_environment_and_last_output(tmp_path: Any) -> N
         provider.Create(failing, None)
 
 
-def test_the_cli_is_the_one_on_path_else_installed_else_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_the_cli_comes_from_path_or_the_installer_or_a_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     said = []
     for folder in ("path", "installed", "built"):
         (tmp_path / folder).mkdir()

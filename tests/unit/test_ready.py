@@ -1,4 +1,4 @@
-"""The wait for a new host: against a real TLS server, with the ways in which one can be not there yet."""
+"""The wait for a new host, against a real TLS server."""
 
 import http.server
 import ssl
@@ -67,32 +67,22 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return install
 
 
-def run(port: int, minutes: float = 0.2) -> int:
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine trusts the server's certificate."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+
+
+def run(port: int, minutes: float = 0.2, *more: str) -> int:
     identity = ["--hostname", "127.0.0.1", "--instance-id", "i-1", "--region", "eu-west-1"]
     expected = ["--version", "18.10.1", "--revision", "0a1b2c"]
-    return ready.main([*identity, *expected, "--port", str(port), "--minutes", str(minutes)])
+    return ready.main([*identity, *expected, "--port", str(port), "--minutes", str(minutes), *more])
 
 
-def test_a_proxy_with_a_good_certificate_is_ready_at_once(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    port = serve()
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
-    assert run(port) == 0
-    assert "not trusted" not in capsys.readouterr().out
-
-
-def test_one_that_has_no_certificate_yet_is_up_and_says_so(serve: Serve, capsys: pytest.CaptureFixture) -> None:
-    assert run(serve()) == 0
-    said = capsys.readouterr().out
-    assert said.count("not trusted yet") > 2, "it waits for the certificate, and tells"
-    assert "systemctl status teleport-certificate" in said
-
-
+@pytest.mark.usefixtures("trusted")
 def test_a_proxy_that_comes_up_late_is_waited_for(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
     port, look = serve(), ready.look
     reasons = iter(["Connection refused", "timed out"])
 
@@ -103,7 +93,18 @@ def test_a_proxy_that_comes_up_late_is_waited_for(
 
     monkeypatch.setattr(ready, "look", late)
     assert run(port) == 0
-    assert "Connection refused" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Connection refused" in said
+    assert "not trusted" not in said
+
+
+def test_a_proxy_without_a_trusted_certificate_counts_as_up_after_a_while(
+    serve: Serve, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(serve()) == 0
+    said = capsys.readouterr().out
+    assert said.count("not trusted yet") > 2, "it waits for the certificate, and says so"
+    assert "systemctl status teleport-certificate" in said
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_proxy_that_comes_up_late_is_waited_for(
         ("true", "it has not written anything to its console yet"),
     ],
 )
-def test_a_boot_that_stops_is_reported_with_the_step(
+def test_the_last_step_of_a_stopped_boot_is_reported(
     aws: Callable[[str], None], capsys: pytest.CaptureFixture, line: str, expected: str
 ) -> None:
     aws(line)
@@ -126,34 +127,32 @@ def test_a_boot_that_stops_is_reported_with_the_step(
     assert "aws ssm start-session --region eu-west-1 --target i-1" in said
 
 
-def test_something_else_that_listens_there_is_not_the_proxy(serve: Serve, capsys: pytest.CaptureFixture) -> None:
-    assert run(serve(b"<html>"), minutes=0.002) == 1
-    assert "is not up" in capsys.readouterr().err
-
-
-def test_the_release_from_before_an_upgrade_in_place_is_waited_out(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"<html>", "is not up"),
+        # The release from before an upgrade in place.
+        (b'{"server_version": "18.7.4"}', "Teleport 18.7.4 is still running there, not 18.10.1"),
+    ],
+)
+@pytest.mark.usefixtures("trusted")
+def test_another_server_or_release_is_not_the_proxy(
+    serve: Serve, capsys: pytest.CaptureFixture, body: bytes, expected: str
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
-    assert run(serve(b'{"server_version": "18.7.4"}'), minutes=0.002) == 1
-    assert "Teleport 18.7.4 is still running there, not 18.10.1" in capsys.readouterr().err
+    assert run(serve(body), minutes=0.002) == 1
+    assert expected in capsys.readouterr().err
 
 
-REPORT = "printf '[ 9.1] bootstrap[7]: teleport-eks: step end: done, revision %s\\r\\n' {}"
-
-
-def test_where_the_port_is_closed_to_this_machine_the_hosts_own_report_is_enough(
-    aws: Callable[[str], None], capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    ("revision", "code", "expected"),
+    [("0a1b2c", 0, "warning: 127.0.0.1 does not answer here"), ("999999", 1, "is not up")],  # of an earlier boot
+)
+def test_the_hosts_own_report_is_enough_if_it_is_of_this_revision(
+    aws: Callable[[str], None], capsys: pytest.CaptureFixture, revision: str, code: int, expected: str
 ) -> None:
-    aws(REPORT.format("0a1b2c"))
-    assert run(1) == 0
-    assert "warning: 127.0.0.1 does not answer here" in capsys.readouterr().err
-
-
-def test_the_report_of_an_earlier_boot_is_not_enough(aws: Callable[[str], None], capsys: pytest.CaptureFixture) -> None:
-    aws(REPORT.format("999999"))
-    assert run(1, minutes=0.002) == 1
-    assert "is not up" in capsys.readouterr().err
+    aws(f"printf '[ 9.1] bootstrap[7]: teleport-eks: step end: done, revision {revision}\\r\\n'")
+    assert run(1, 0.002) == code
+    assert expected in capsys.readouterr().err
 
 
 def test_the_console_is_read_with_the_stacks_profile_and_role(
@@ -161,9 +160,7 @@ def test_the_console_is_read_with_the_stacks_profile_and_role(
 ) -> None:
     keys = '{"Credentials": {"AccessKeyId": "AKIA", "SecretAccessKey": "canary", "SessionToken": "token"}}'
     aws(f"echo $1 $* $AWS_ACCESS_KEY_ID $AWS_SESSION_TOKEN >>{tmp_path}/calls; [ $1 = ec2 ] || echo '{keys}'")
-    options = ["--hostname", "127.0.0.1", "--instance-id", "i-1", "--region", "eu-west-1", "--port", "1"]
-    options += ["--minutes", "0", "--version", "18.10.1", "--revision", "0a1b2c"]
-    assert ready.main([*options, "--profile", "ops", "--role-arn", "arn:aws:iam::1:role/deploy"]) == 1
+    assert run(1, 0, "--profile", "ops", "--role-arn", "arn:aws:iam::1:role/deploy") == 1
     assume, read = (tmp_path / "calls").read_text().splitlines()[-2:]
     assert "assume-role --role-arn arn:aws:iam::1:role/deploy" in assume
     assert "--profile ops" in assume

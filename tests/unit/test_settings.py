@@ -1,4 +1,4 @@
-"""Bad input: one message, with every error, each with key, value, rule and the YAML to write."""
+"""Bad input: one message with all errors, each with key, value, rule and the YAML to write."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from pulumi.runtime import set_all_config
 from components.errors import ConfigurationError
 from components.settings import Settings, load, parse
 from docs.generate import ROOT, generated
+from tests.examples import CONFIG
 
-GOOD = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
 TEAM = {"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}
 
 
 def message(**config: object) -> str:
     """What the operator reads for ``config`` over a good one; None takes a key away."""
-    given = {**GOOD, **config}
+    given = {**CONFIG, **config}
     text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items() if v is not None}
     with pytest.raises(ConfigurationError) as refused:
         parse(text, "dev")
@@ -33,128 +33,92 @@ def ranges(count: int) -> list[str]:
     return [f"10.0.0.{number}/32" for number in range(count)]
 
 
-BAD = {
-    "clusterName is missing": ({"clusterName": None}, "clusterName", "(not set)", "required"),
-    "acmeEmail is missing": ({"acmeEmail": None}, "acmeEmail", "(not set)", "required"),
-    "an e-mail without a domain": ({"acmeEmail": "platform"}, "acmeEmail", "platform", "e-mail"),
-    "an unknown key": ({"clusterNam": "demo"}, "clusterNam", "demo", "the nearest is clusterName"),
-    "a key as programs spell it": ({"admin_cidrs": "[]"}, "admin_cidrs", "[]", "the nearest is adminCidrs"),
-    "a malformed range": ({"adminCidrs": ["10.0.0"]}, "adminCidrs[0]", "10.0.0", "203.0.113.7/32"),
-    "host bits": ({"clientCidrs": ["10.0.0.1/8"]}, "clientCidrs[0]", "10.0.0.1/8", "write 10.0.0.0/8"),
-    "an IPv6 range": ({"clientCidrs": ["::/0"]}, "clientCidrs[0]", "::/0", "IPv4"),
-    "not a list": ({"adminCidrs": "10.0.0.0/8"}, "adminCidrs", "10.0.0.0/8", "YAML list"),
-    "admin for everybody": ({"adminCidrs": ["0.0.0.0/0"]}, "adminCidrs", "0.0.0.0/0", "allowOpenAdminCidrs: true"),
-    "everybody in halves": ({"adminCidrs": ["0.0.0.0/1"]}, "adminCidrs", "0.0.0.0/1", "allowOpenAdminCidrs: true"),
-    "a range that is listed twice": (
+# What is set, and the key, the value and a part of the rule in the message.
+BAD = [
+    ({"acmeEmail": None}, "acmeEmail", "(not set)", "required"),
+    ({"acmeEmail": "platform"}, "acmeEmail", "platform", "e-mail"),
+    ({"clusterNam": "demo"}, "clusterNam", "demo", "the nearest is clusterName"),
+    ({"admin_cidrs": "[]"}, "admin_cidrs", "[]", "the nearest is adminCidrs"),
+    ({"adminCidrs": ["10.0.0"]}, "adminCidrs[0]", "10.0.0", "203.0.113.7/32"),
+    ({"clientCidrs": ["10.0.0.1/8"]}, "clientCidrs[0]", "10.0.0.1/8", "write 10.0.0.0/8"),
+    ({"clientCidrs": ["::/0"]}, "clientCidrs[0]", "::/0", "IPv4"),
+    ({"adminCidrs": "10.0.0.0/8"}, "adminCidrs", "10.0.0.0/8", "YAML list"),
+    ({"adminCidrs": ["0.0.0.0/0"]}, "adminCidrs", "0.0.0.0/0", "allowOpenAdminCidrs: true"),
+    ({"adminCidrs": ["0.0.0.0/1"]}, "adminCidrs", "0.0.0.0/1", "allowOpenAdminCidrs: true"),
+    (
         {"clientCidrs": ["10.0.0.1", "10.0.0.0/8", "10.0.0.1/32"]},
         "clientCidrs",
         "10.0.0.1",
         "10.0.0.1/32 is listed twice",
     ),
-    "an admin range that is listed twice": (
-        {"adminCidrs": ["10.0.0.0/8", "10.0.0.0/8"]},
-        "adminCidrs",
-        "10.0.0.0/8",
-        "is listed twice",
-    ),
-    "more rules than a security group takes": (
+    ({"adminCidrs": ["10.0.0.0/8", "10.0.0.0/8"]}, "adminCidrs", "10.0.0.0/8", "is listed twice"),
+    (
         {"clientCidrs": ranges(15)},
         "clientCidrs",
         "10.0.0.0/32",
         "15 ranges here and 0 in adminCidrs make 61 firewall rules, and a security group takes 60",
     ),
-    "a name outside its zone": (
+    (
         {"domainName": "teleport.example.com", "hostedZone": "example.org"},
         "hostedZone",
         "example.org",
         "teleport.example.com is not in the zone",
     ),
-    "a name that only ends alike": (
-        {"domainName": "notexample.com", "hostedZone": "example.com"},
-        "hostedZone",
-        "example.com",
-        "is not in the zone",
-    ),
-    "a name without a zone": ({"domainName": "a.example.com"}, "hostedZone", "(not set)", "go together"),
-    "an old Teleport 18": ({"teleportVersion": "18.7.3"}, "teleportVersion", "18.7.3", "at least 18.7.4"),
-    "an old Teleport 17": ({"teleportVersion": "17.7.25"}, "teleportVersion", "17.7.25", "at least 17.7.26"),
-    "a Teleport that is out of support": ({"teleportVersion": "16.5.0"}, "teleportVersion", "16.5.0", "at least"),
-    "not a version": ({"teleportVersion": "latest"}, "teleportVersion", "latest", "must be a release"),
-    "a digest of another length": ({"teleportSha256": "abc"}, "teleportSha256", "abc", "64 hexadecimal"),
-    "a Mac": ({"instanceType": "mac2.metal"}, "instanceType", "mac2.metal", "t4g.small"),
-    "one without NVMe": ({"instanceType": "t2.small"}, "instanceType", "t2.small", "t3, m5, c5, r5 or newer"),
-    "half a GiB": ({"instanceType": "t3.nano"}, "instanceType", "t3.nano", "at least 2 GiB of memory"),
-    "one GiB": ({"instanceType": "t4g.micro"}, "instanceType", "t4g.micro", "at least 2 GiB of memory"),
-    "no instance type at all": ({"instanceType": "small"}, "instanceType", "small", "t3.small"),
-    "another access mode": ({"accessMode": "iam"}, "accessMode", "iam", "'aws-auth'"),
-    "an id without secret": ({"githubClientId": "Iv1.1"}, "githubClientSecret", "(not set)", "go together"),
-    "a secret without id": ({"githubClientSecret": "hush"}, "githubClientSecret", "(secret)", "go together"),
-    "a team of nobody": ({"teams": team(organization=None)}, "teams[0].organization", "(not set)", "required"),
-    "an upper-case slug": ({"teams": team(team="Platform")}, "teams[0].team", "Platform", "slug"),
-    "a slug with blanks": ({"teams": team(team="the platform")}, "teams[0].team", "the platform", "slug"),
-    "a team without groups": ({"teams": team(kubernetesGroups=[])}, "teams[0].kubernetesGroups", "[]", "at least one"),
-    "a team's unknown key": ({"teams": team(groups=["x"])}, "teams[0].groups", "x", "the nearest is kubernetesGroups"),
-    "a team that is listed twice": ({"teams": team() * 2}, "teams", "platform", "acme/platform is listed twice"),
-    "an organization in two cases": (
-        {"teams": team() + team(organization="ACME", team="shop")},
-        "teams",
-        "ACME",
-        "acme and ACME are one organization",
-    ),
-    "two teams of one name": (
+    ({"domainName": "notexample.com", "hostedZone": "example.com"}, "hostedZone", "example.com", "is not in the zone"),
+    ({"domainName": "a.example.com"}, "hostedZone", "(not set)", "go together"),
+    ({"teleportVersion": "18.7.3"}, "teleportVersion", "18.7.3", "at least 18.7.4"),
+    ({"teleportVersion": "17.7.25"}, "teleportVersion", "17.7.25", "at least 17.7.26"),
+    ({"teleportVersion": "16.5.0"}, "teleportVersion", "16.5.0", "at least"),
+    ({"teleportVersion": "latest"}, "teleportVersion", "latest", "must be a release"),
+    ({"teleportSha256": "abc"}, "teleportSha256", "abc", "64 hexadecimal"),
+    ({"instanceType": "mac2.metal"}, "instanceType", "mac2.metal", "t4g.small"),
+    ({"instanceType": "t2.small"}, "instanceType", "t2.small", "t3, m5, c5, r5 or newer"),
+    ({"instanceType": "t3.nano"}, "instanceType", "t3.nano", "at least 2 GiB of memory"),
+    ({"instanceType": "t4g.micro"}, "instanceType", "t4g.micro", "at least 2 GiB of memory"),
+    ({"instanceType": "small"}, "instanceType", "small", "t3.small"),
+    ({"accessMode": "iam"}, "accessMode", "iam", "'aws-auth'"),
+    ({"githubClientId": "Iv1.1"}, "githubClientSecret", "(not set)", "go together"),
+    ({"githubClientSecret": "hush"}, "githubClientSecret", "(secret)", "go together"),
+    ({"teams": team(organization=None)}, "teams[0].organization", "(not set)", "required"),
+    ({"teams": team(team="Platform")}, "teams[0].team", "Platform", "slug"),
+    ({"teams": team(kubernetesGroups=[])}, "teams[0].kubernetesGroups", "[]", "at least one"),
+    ({"teams": team(groups=["x"])}, "teams[0].groups", "x", "the nearest is kubernetesGroups"),
+    ({"teams": team() * 2}, "teams", "platform", "acme/platform is listed twice"),
+    ({"teams": team() + team(organization="ACME", team="shop")}, "teams", "ACME", "acme and ACME are one organization"),
+    (
         {"teams": team(organization="a-b", team="c") + team(organization="a", team="b-c")},
         "teams",
         "b-c",
         "a-b/c and a/b-c both get the name a-b-c",
     ),
-    "a role for no group": (
+    (
         {"teams": team(kubernetesGroups=None, auditor=True, clusterRole="view")},
         "teams[0].clusterRole",
         "view",
         "needs kubernetesGroups",
     ),
-    "no groups at all": ({"teams": team(kubernetesGroups=None)}, "teams[0].kubernetesGroups", "(not set)", "at least"),
-    "a sign-in for ever": ({"sessionTtl": "31h"}, "sessionTtl", "31h", "at most 30h"),
-    "a sign-in of no time": ({"sessionTtl": "0m"}, "sessionTtl", "0m", "such as 12h"),
-    "not a time": ({"sessionTtl": "12"}, "sessionTtl", "12", "such as 12h"),
-    "not a window": ({"maintenanceWindow": "Sunday"}, "maintenanceWindow", "Sunday", "such as Sun 03:00, or none"),
-    "a group of Kubernetes' own": (
-        {"teams": team(kubernetesGroups=["system:nodes"])},
-        "teams[0].kubernetesGroups[0]",
-        "system:nodes",
-        "system:",
-    ),
-    "masters without saying so": (
-        {"teams": team(kubernetesGroups=["system:masters"])},
-        "teams",
-        "system:masters",
-        "allowSystemMasters: true",
-    ),
-    "any group": (
-        {"teams": team(kubernetesGroups=["*"])},
-        "teams[0].kubernetesGroups[0]",
-        "*",
-        "without '*'",
-    ),
-    "namespaces without a role": (
-        {"teams": team(namespaces=["shop"])},
-        "teams[0].namespaces",
-        "shop",
-        "needs clusterRole",
-    ),
-    "a kubeconfig that is not there": ({"kubeconfig": "nowhere/config"}, "kubeconfig", "(secret)", "No such file"),
-    "a kubeconfig that is none": ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
-    "not a truth": ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
-    "not a snapshot": ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
-    "a small volume": ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
-    "not a number": ({"waitMinutes": "long"}, "waitMinutes", "long", "must be a whole number"),
-    "a team that is no map": ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map"),
-    "a topology that is not there yet": ({"topology": "ha"}, "topology", "ha", "not available yet"),
-}
+    ({"teams": team(kubernetesGroups=None)}, "teams[0].kubernetesGroups", "(not set)", "at least"),
+    ({"sessionTtl": "31h"}, "sessionTtl", "31h", "at most 30h"),
+    ({"sessionTtl": "0m"}, "sessionTtl", "0m", "such as 12h"),
+    ({"sessionTtl": "12"}, "sessionTtl", "12", "such as 12h"),
+    ({"maintenanceWindow": "Sunday"}, "maintenanceWindow", "Sunday", "such as Sun 03:00, or none"),
+    ({"teams": team(kubernetesGroups=["system:nodes"])}, "teams[0].kubernetesGroups[0]", "system:nodes", "system:"),
+    ({"teams": team(kubernetesGroups=["system:masters"])}, "teams", "system:masters", "allowSystemMasters: true"),
+    ({"teams": team(kubernetesGroups=["*"])}, "teams[0].kubernetesGroups[0]", "*", "without '*'"),
+    ({"teams": team(namespaces=["shop"])}, "teams[0].namespaces", "shop", "needs clusterRole"),
+    ({"kubeconfig": "nowhere/config"}, "kubeconfig", "(secret)", "No such file"),
+    ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
+    ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
+    ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
+    ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
+    ({"waitMinutes": "long"}, "waitMinutes", "long", "must be a whole number"),
+    ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map"),
+    ({"topology": "ha"}, "topology", "ha", "not available yet"),
+]
 
 
-@pytest.mark.parametrize(("config", "key", "value", "rule"), BAD.values(), ids=BAD.keys())
-def test_is_refused(config: dict, key: str, value: str, rule: str) -> None:
+@pytest.mark.parametrize(("config", "key", "value", "rule"), BAD, ids=[rule for *_, rule in BAD])
+def test_a_bad_value_is_refused(config: dict, key: str, value: str, rule: str) -> None:
     text = message(**config)
     assert text.startswith("1 problem in Pulumi.dev.yaml. Nothing was created or changed.")
     problem = re.fullmatch(
@@ -184,9 +148,9 @@ def test_all_problems_are_in_one_message() -> None:
     assert text.startswith("6 problems")
 
 
-def test_what_a_message_tells_to_write_is_accepted() -> None:
-    fixed = dict(GOOD)
-    for config, *_ in BAD.values():
+def test_what_the_messages_say_to_write_is_accepted() -> None:
+    fixed = dict(CONFIG)
+    for config, *_ in BAD:
         for line in re.findall(r"write: (teleport-eks:.*?)(?:\n\n|\Z)", message(**config), re.DOTALL):
             (key, value), *_ = yaml.safe_load(line).items()
             fixed[key.removeprefix("teleport-eks:")] = value if isinstance(value, str) else json.dumps(value)
@@ -196,10 +160,10 @@ def test_what_a_message_tells_to_write_is_accepted() -> None:
     parse(fixed, "dev")
 
 
-def test_as_many_rules_as_a_security_group_takes_are_taken() -> None:
+def test_sixty_firewall_rules_are_accepted() -> None:
     zone = {"domainName": "teleport.example.com", "hostedZone": "example.com"}
     full = {"clientCidrs": json.dumps(ranges(12)), "adminCidrs": json.dumps(ranges(4))}
-    assert parse({**GOOD, **zone, **full}, "x")
+    assert parse({**CONFIG, **zone, **full}, "x")
     assert "make 61 firewall rules" in message(**full)  # port 80 too, without a zone
 
 
@@ -208,14 +172,14 @@ def test_a_secret_is_never_repeated(key: str) -> None:
     assert "hunter2" not in message(**{key: "hunter2"})
 
 
-def test_an_empty_text_is_a_key_that_is_not_set() -> None:
-    assert parse({**GOOD, "githubClientId": "", "teams": ""}, "x") == parse(GOOD, "x")
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert parse({**CONFIG, "githubClientId": "", "teams": ""}, "x") == parse(CONFIG, "x")
 
 
-def test_what_is_good_is_taken() -> None:
+def test_good_values_are_accepted() -> None:
     masters = team(kubernetesGroups=["system:masters"], clusterRole="edit", namespaces=["shop"], logins=["deploy"])
     config = {
-        **GOOD,
+        **CONFIG,
         "adminCidrs": '["0.0.0.0/0", "203.0.113.7/32"]',
         "allowOpenAdminCidrs": "true",
         "domainName": "teleport.example.com",
@@ -245,11 +209,11 @@ def test_what_is_good_is_taken() -> None:
     ],
 )
 def test_the_architecture_follows_the_instance_type(instance_type: str, expected: str) -> None:
-    assert parse({**GOOD, "instanceType": instance_type}, "x").architecture == expected
+    assert parse({**CONFIG, "instanceType": instance_type}, "x").architecture == expected
 
 
 @pytest.mark.parametrize("name", generated())
-def test_what_is_derived_from_the_settings_is_current(name: str) -> None:
+def test_the_generated_files_are_current(name: str) -> None:
     assert (ROOT / name).read_text() == generated()[name], "run `make docs`"
 
 
@@ -277,7 +241,7 @@ def test_the_project_file_declares_every_key() -> None:
         ({"teleport-eks:accessMode": ["auto"]}, False),
     ],
 )
-def test_editors_know_a_stack_file_by_its_schema(change: dict, valid: bool) -> None:
+def test_the_editors_schema_checks_a_stack_file(change: dict, valid: bool) -> None:
     schema = json.loads((ROOT / "docs/stack.schema.json").read_text())
     stack = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())
     stack["config"] |= change
@@ -285,7 +249,7 @@ def test_editors_know_a_stack_file_by_its_schema(change: dict, valid: bool) -> N
 
 
 def test_a_client_secret_in_plain_text_is_refused() -> None:
-    config = {**GOOD, "githubClientId": "Iv1.1", "githubClientSecret": "hunter2"}
+    config = {**CONFIG, "githubClientId": "Iv1.1", "githubClientSecret": "hunter2"}
     named = {f"teleport-eks:{key}": value for key, value in config.items()}
     set_all_config(named, ["teleport-eks:githubClientSecret"])
     assert load("dev").github_client_secret

@@ -44,7 +44,7 @@ def test_a_change_touches_its_stack_and_code_all_of_them(changed: list[str], exp
     assert touched(changed, STACKS) == expected
 
 
-def test_from_git_to_the_matrix(tmp_path: Path) -> None:
+def test_the_command_prints_the_matrix_for_the_workflow(tmp_path: Path) -> None:
     for name in ("Pulumi.yaml", "Pulumi.dev.yaml", "Pulumi.europe.yaml", "Pulumi.us.east.yaml", "Pulumi.$(id).yaml"):
         (tmp_path / name).touch()
     assert all_stacks(tmp_path) == STACKS

@@ -1,4 +1,4 @@
-"""The user data: what is rendered, that it fits, and that each file in it is one its reader takes."""
+"""The user data: what is rendered, that it fits, and that each program accepts its files. tests/boot runs them."""
 
 import ast
 import base64
@@ -15,16 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pydantic import SecretStr
 
 import userdata
 from components.ports import Port
-from components.settings import Settings
 from tests.boot import strict
+from tests.examples import settings
 from userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 
 CONFIG = HostConfig(
-    settings=Settings(cluster_name="demo", acme_email="ops@example.com"),
+    settings=settings(),
     stack="dev",
     region="eu-west-1",
     hostname="ec2-203-0-113-5.nip.io",
@@ -50,10 +49,6 @@ def tool(name: str, package: str) -> str:
     return found
 
 
-def decoded(user_data: str) -> str:
-    return gzip.decompress(base64.b64decode(user_data)).decode()
-
-
 def unit(name: str) -> dict[str, list[str]]:
     """A unit's settings, whatever their section: name -> values."""
     found: dict[str, list[str]] = {}
@@ -77,12 +72,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_process():
         assert other.stdout == render(CONFIG)
 
 
-def test_it_fits_and_is_what_was_rendered():
-    assert len(base64.b64decode(render(CONFIG))) <= userdata.LIMIT
-    assert decoded(render(CONFIG)) == cloud_config(CONFIG)
-
-
-def test_too_large_says_by_how_much_and_what_is_largest():
+def test_the_message_about_the_limit_names_the_largest_file():
     noise = os.urandom(20_000).hex()
     with pytest.raises(UserDataTooLargeError, match="the largest file in it is /b with 40,000 bytes") as info:
         userdata._compress(noise, {"/a": "short", "/b": noise})
@@ -98,8 +88,9 @@ def test_the_compressed_bytes_are_pinned():
 
 
 @pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
-def test_every_value_arrives_and_no_template_is_left(config: HostConfig):
+def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
+    assert gzip.decompress(base64.b64decode(render(config))).decode() == document
     assert "{{" not in document
     assert "{%" not in document
     written = {entry["path"]: entry["content"] for entry in strict.load(document)["write_files"]}
@@ -126,7 +117,7 @@ def test_a_value_with_a_line_break_is_refused():
         render(with_email("a\nTELEPORT_CDN=https://elsewhere"))
 
 
-def test_scripts_get_every_variable_they_read():
+def test_the_environment_file_has_one_line_per_variable():
     known = {*userdata.variables(CONFIG), "REVISION"}
     line = files(CONFIG)["/etc/teleport-eks/host.env"].splitlines()[1:]
     assert {entry.partition("=")[0] for entry in line} == known
@@ -134,7 +125,7 @@ def test_scripts_get_every_variable_they_read():
 
 
 @pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
-def test_teleport_takes_its_configuration(config: HostConfig):
+def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
     parsed = strict.load(text)
@@ -161,15 +152,10 @@ def test_teleport_takes_its_configuration(config: HostConfig):
         (("version: v3", "version: v2"), "version must be v3"),
     ],
 )
-def test_the_strict_check_finds(change: tuple[str, str], error: str):
+def test_the_check_of_teleports_configuration_finds(change: tuple[str, str], error: str):
     text = files(CONFIG)["/etc/teleport.yaml"]
     assert change[0] in text
     assert error in "\n".join(strict.check_config(text.replace(*change, 1)))
-
-
-def test_no_github_setting_changes_the_user_data():
-    app = {"github_client_id": "Iv1.1", "github_client_secret": SecretStr("canary")}
-    assert render(dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update=app))) == render(CONFIG)
 
 
 @pytest.mark.parametrize("name", ["bootstrap", "maintenance"])
@@ -192,13 +178,13 @@ def test_shellcheck(name: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_python_script_is_for_the_python_of_al2023():
+def test_the_python_script_runs_on_the_python_of_al2023():
     tree = ast.parse((SOURCES / "access").read_text(), feature_version=(3, 9))
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     assert imported <= sys.stdlib_module_names
 
 
-def test_systemd_takes_the_units(tmp_path: Path):
+def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
     written = files(CONFIG)
     for path, text in written.items():
@@ -219,7 +205,7 @@ def test_systemd_takes_the_units(tmp_path: Path):
     assert (done.returncode, complaints) == (0, []), done.stderr
 
 
-def test_the_bootstrap_unit_mounts_for_the_whole_host():
+def test_the_bootstrap_unit_shares_its_mounts_with_the_host():
     # Any of these would give it a mount namespace, and Teleport would see an empty directory.
     for setting in ("PrivateTmp", "ProtectHome", "ProtectSystem", "PrivateDevices", "ReadWritePaths", "PrivateMounts"):
         assert setting not in unit("teleport-bootstrap.service")
@@ -234,7 +220,7 @@ def test_teleport_never_starts_without_the_data_volume():
     assert unit("teleport.service")["AssertPathIsMountPoint"] == ["/var/lib/teleport"]
 
 
-def test_calendar_timers_are_read_by_systemd():
+def test_systemd_reads_the_calendar_of_each_timer():
     analyze = tool("systemd-analyze", "systemd")
     for name in ("teleport-access.timer", "teleport-certificate.timer", "teleport-maintenance.timer"):
         for expression in unit(name)["OnCalendar"]:
@@ -242,7 +228,7 @@ def test_calendar_timers_are_read_by_systemd():
 
 
 @pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
-def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
+def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))
     done = subprocess.run(
@@ -254,7 +240,7 @@ def test_cloud_init_takes_the_configuration(tmp_path: Path, config: HostConfig):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_whatever_changes_the_user_data_changes_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_value_template_or_port_is_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     before = userdata.revision(CONFIG)
     assert userdata.revision(dataclasses.replace(CONFIG)) == before
     assert userdata.revision(with_email("other@example.com")) != before

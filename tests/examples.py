@@ -1,0 +1,42 @@
+"""One example stack for all tests: its settings, its cluster, its team, and where its proxy is."""
+
+from collections.abc import Mapping
+
+from components.aws_auth.text import Entry
+from components.cluster import Cluster, Site
+from components.cluster_access import Names
+from components.proxy import TeleportProxy, TeleportProxyArgs
+from components.settings import Settings, Team, parse
+from components.subnets import Subnet
+from tests.recorder import Recorder, record
+
+CONFIG = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
+ROLE = "arn:aws:iam::111122223333:role/teleport"
+ENTRY = Entry(ROLE, "teleport", ("teleport-group",))  # of aws-auth
+PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
+PLATFORM = Team.model_validate(
+    {"organization": "Acme", "team": "platform", "logins": ["deploy"], "kubernetesGroups": ["platform", "oncall"]}
+)
+CLUSTER = Cluster(
+    name="demo",
+    arn="arn:aws:eks:eu-west-1:111122223333:cluster/demo",
+    endpoint="https://demo.eks",
+    certificate_authority="Q0E=",
+    authentication_mode="API_AND_CONFIG_MAP",
+    vpc_id="vpc-1",
+    security_group_id="sg-cluster",
+    endpoint_public_access=True,
+    endpoint_private_access=True,
+    public_access_cidrs=("0.0.0.0/0",),
+)
+PUBLIC = Subnet("subnet-2", "vpc-1", "10.0.2.0/24", "eu-west-1b", {"Name": "b-public"})
+SITE = Site(CLUSTER, PUBLIC, "aws-auth", Names())
+
+
+def settings(**config: str) -> Settings:
+    return parse({**CONFIG, **config}, "dev")
+
+
+def record_proxy(config: Mapping[str, str], site: Site = SITE) -> Recorder:
+    """What the whole program declares for ``config``."""
+    return record(lambda: TeleportProxy("teleport", TeleportProxyArgs("dev", settings(**config), site)))

@@ -1,0 +1,42 @@
+"""How a preview finds a lost entry of aws-auth. tests/cluster/test_impersonation.py has what the proxy may do."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from kubernetes import client
+
+from components.aws_auth import configmap
+from components.aws_auth.text import add
+from components.cluster_access import Names, entry_lost_at
+from tests.examples import ENTRY, SITE, record_proxy
+from tests.recorder import plain
+
+
+def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost_at(*maps: client.V1ConfigMap) -> str:
+        found = client.V1ConfigMapList(items=list(maps), metadata=client.V1ListMeta(resource_version="7"))
+        api = SimpleNamespace(list_namespaced_config_map=lambda *_, **__: found)
+        monkeypatch.setattr(configmap, "connect", lambda _: api)
+        return entry_lost_at("", Names())
+
+    metadata = client.V1ObjectMeta(resource_version="5")
+    assert lost_at() == "7"
+    assert lost_at(client.V1ConfigMap(metadata=metadata)) == "5"
+    assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", ENTRY)})) == ""
+
+    def input_and_ignored(version: str) -> tuple[dict, list]:
+        declared = record_proxy({}, replace(SITE, entry_lost_at=version))
+        name = "teleport-cluster-access-aws-auth"
+        (command,) = (plain(r.inputs) for r in declared.resources if r.name == name)
+        return command["environment"], list(declared.requests[name].ignoreChanges)
+
+    assert input_and_ignored("5") == ({"ENTRY_LOST_AT": "5"}, [])
+    assert input_and_ignored("") == ({"ENTRY_LOST_AT": ""}, ["environment"])
+
+
+def test_a_cluster_that_does_not_answer_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warned.append(text))
+    assert entry_lost_at("no kubeconfig", Names()) == ""
+    assert [text.partition(":")[0] for text in warned] == ["Could not read aws-auth; skipped the drift check"]
