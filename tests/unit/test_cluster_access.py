@@ -18,7 +18,7 @@ def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) 
         found = client.V1ConfigMapList(items=list(maps), metadata=client.V1ListMeta(resource_version="7"))
         api = SimpleNamespace(list_namespaced_config_map=lambda *_, **__: found)
         monkeypatch.setattr(configmap, "connect", lambda _: api)
-        return entry_lost_at("", Names())
+        return entry_lost_at("clusters: [demo]", Names())
 
     metadata = client.V1ObjectMeta(resource_version="5")
     assert lost_at() == "7"
@@ -38,5 +38,5 @@ def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) 
 def test_a_cluster_that_does_not_answer_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warned.append(text))
-    assert entry_lost_at("no kubeconfig", Names()) == ""
+    assert entry_lost_at("clusters: [demo]", Names()) == ""
     assert [text.partition(":")[0] for text in warned] == ["Could not read aws-auth; skipped the drift check"]
