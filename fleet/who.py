@@ -129,7 +129,7 @@ def ask(ssm: Any, instance: str | None) -> dict[str, Any]:
         raise NotAnsweredError(f"{reason.get(code, error)}.") from error
     if answer["Status"] != "Success":
         said = answer.get("StandardErrorContent", "").strip()
-        raise NotAnsweredError(f"the command on {instance} ended with {answer['Status']}. {said[-400:]}")
+        raise NotAnsweredError(f"the command on {instance} ended with {answer['StatusDetails']}. {said[-400:]}")
     return read(answer["StandardOutputContent"])
 
 
@@ -209,7 +209,7 @@ def _state(in_file: Role, in_ssm: Role, in_teleport: Role, *, asked: bool) -> st
         what = "differs from" if in_file and in_ssm else "is only in" if in_file else "is not in"
         return f"{what} the stack's file: run `pulumi up`"
     if not asked:
-        return "in SSM"
+        return "in the file and in SSM"
     if in_ssm and in_teleport == in_ssm["spec"]["allow"]:
         return "applied"
     if in_ssm:
