@@ -95,9 +95,9 @@ def _outputs(stack: str) -> dict[str, Any]:
 
 def parameters(ssm: Any, stack: str) -> dict[str, Any]:
     """What the stack wrote for the host: roles by name, and the connector's mapping. Nothing is decrypted."""
-    path = f"/{NAMESPACE}/{stack}/"
+    path = f"/{NAMESPACE}/{stack}"
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=True)
-    texts = {p["Name"].removeprefix(path): p["Value"] for page in pages for p in page["Parameters"]}
+    texts = {p["Name"].removeprefix(f"{path}/"): p["Value"] for page in pages for p in page["Parameters"]}
     connector = json.loads(texts.get("github-connector", '{"spec": {"teams_to_roles": []}}'))
     roles = {name.removeprefix("roles/"): json.loads(t) for name, t in texts.items() if name.startswith("roles/")}
     return {"roles": roles, "mappings": connector["spec"]["teams_to_roles"]}
