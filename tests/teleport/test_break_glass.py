@@ -22,6 +22,7 @@ USER = "break-glass-alice"
 def stack(site: Site) -> Iterator[Site]:
     site.up()
     yield site
+    site.world.clear()
     for lock in look(site)["locks"]:
         site.tctl("rm", f"lock/{lock}")
 
