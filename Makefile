@@ -10,7 +10,7 @@ AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E
 # The libraries are large. Compile them once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-tools docs stack fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
+.PHONY: test-tools docs stack who fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -71,6 +71,9 @@ stack: setup ## write the file of a new stack: CLUSTER=name REGION=eu-west-1 EMA
 
 fleet-preview fleet-up fleet-drift: fleet-%: setup ## all stacks, or STACKS="a b"; PARALLEL=4 at a time; fleet-up: RESUME=--resume
 	@$(RUN) -m fleet $* $(STACKS) --parallel $(or $(PARALLEL),4) $(RESUME)
+
+who: setup ## which people have access through STACK=name; JSON=--json
+	@$(RUN) -m fleet who "$(STACK)" $(JSON)
 
 docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings
 	@$(RUN) -m docs.generate

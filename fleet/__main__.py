@@ -1,4 +1,4 @@
-"""``python -m fleet new|preview|up|drift``: people and workflows run stacks with this. ``--help`` says more."""
+"""``python -m fleet new|preview|up|drift|who``: people and workflows run stacks with this. ``--help`` says more."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from pulumi import automation
 from fleet.new_stack import write_stack
 from fleet.run import pulumi, run, table, unfinished
 from fleet.stacks import all_stacks, existing
+from fleet.who import who
 from sandbox import engine
 from sandbox.account import made_up
 from sandbox.binaries import ServersMissingError
@@ -37,6 +38,9 @@ def parse() -> argparse.Namespace:
     new.add_argument("cluster")
     new.add_argument("--region", required=True)
     new.add_argument("--email", default="", help="for Let's Encrypt's account; you can fill it in later")
+    access = verbs.add_parser("who", help="which people have access now: the stack's file, SSM and Teleport")
+    access.add_argument("stack")
+    access.add_argument("--json", action="store_true")
     for verb, what in VERBS.items():
         runs = verbs.add_parser(verb, help=what, description=f"{what[0].upper()}{what[1:]}.")
         runs.add_argument("stacks", nargs="*", help="default: all that have a file")
@@ -58,6 +62,10 @@ def main() -> int:
     if args.verb == "new":
         print(write_stack(ROOT, args.cluster, args.region, args.email))
         return 0
+    if args.verb == "who":
+        existing([args.stack], ROOT)
+        require_pulumi()
+        return 0 if who(args.stack, as_json=args.json) else FAILED
     names = existing(args.stacks, ROOT) or all_stacks(ROOT)
     if args.verb == "up" and args.resume:
         names = unfinished(names, RECORD)
@@ -83,11 +91,15 @@ def main() -> int:
     return DRIFTED if args.verb == "drift" and any(result.changes for result in results) else 0
 
 
+def require_pulumi() -> None:
+    if not shutil.which("pulumi"):
+        sys.exit("the Pulumi CLI is not on PATH: https://www.pulumi.com/docs/install/")
+
+
 @contextmanager
 def in_the_account() -> Iterator[OpenStack]:
     """The stacks themselves, with the shell's credentials."""
-    if not shutil.which("pulumi"):
-        sys.exit("the Pulumi CLI is not on PATH: https://www.pulumi.com/docs/install/")
+    require_pulumi()
     yield lambda name: nullcontext(automation.select_stack(name, work_dir=str(ROOT)))
 
 

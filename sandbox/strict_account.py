@@ -115,6 +115,11 @@ def _inline_policies(parameters: dict[str, Any], call: BaseResponse) -> Refused 
     return _too_large(f"Maximum policy size of 10240 bytes exceeded for role {name}", 10240, *documents)
 
 
+def _no_agent(_parameters: dict[str, Any], call: BaseResponse) -> Refused:
+    """No instance of moto's boots, so Session Manager's agent runs on none."""
+    return Refused("InvalidInstanceId", f"Instances not in a valid state for account {call.current_account}")
+
+
 def _too_large(words: str, most: int, *documents: str) -> Refused | None:
     """Blanks do not count, and it is the sum that does."""
     size = sum(len("".join(document.split())) for document in documents)
@@ -131,6 +136,7 @@ LIMITS: dict[str, Callable[[dict[str, Any], BaseResponse], Refused | None]] = {
     "iam.PutRolePolicy": _inline_policies,
     "iam.UpdateAssumeRolePolicy": functools.partial(_policy, 2048, "ACLSizePerRole"),
     "ssm.PutParameter": _parameter,
+    "ssm.SendCommand": _no_agent,
 }
 
 

@@ -70,6 +70,10 @@ def test_up_change_and_down(project: Path) -> None:
     assert f"\n    + {CREATED} to create\n" in said
     assert re.search(rf"^  staging +\d+ s  create {CREATED}$", said, re.MULTILINE)
 
+    said = Shell(project, dict(os.environ)).run(". .sandbox/env; make who STACK=dev", code=2)
+    assert "In the sandbox no instance boots." in said
+    assert re.search(r"^acme/developers  .* edit .* in the file and in SSM; ", said, re.MULTILINE)
+
     account = Account(re.findall(r'AWS_ENDPOINT_URL="(.+)"', (project / ".sandbox/env").read_text())[0])
     stack = engine.select("dev", project / ".sandbox", account, project)
     instance = stack.outputs()["instanceId"].value
