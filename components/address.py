@@ -14,17 +14,19 @@ def dynamic_hostname(public_ip: str, service: str) -> str:
     return f"ec2-{public_ip.replace('.', '-')}.{service}"
 
 
-def web_url(hostname: str) -> str:
-    return f"https://{hostname}:{Port.WEB}"
+def web_url(settings: Settings, hostname: str) -> str:
+    port = "" if settings.web_port == Port.MULTIPLEX else f":{settings.web_port}"
+    return f"https://{hostname}{port}"
 
 
-def sign_in_command(hostname: str) -> str:
-    return f"tsh login --proxy={hostname}:{Port.WEB}"
+def sign_in_command(settings: Settings, hostname: str) -> str:
+    # With the port also if it is 443: without one, tsh tries 3080 too.
+    return f"tsh login --proxy={hostname}:{settings.web_port}"
 
 
-def callback_url(hostname: str) -> str:
+def callback_url(settings: Settings, hostname: str) -> str:
     """Where GitHub sends people back to: the OAuth app and the connector must both say it."""
-    return f"{web_url(hostname)}/v1/webapi/github/callback"
+    return f"{web_url(settings, hostname)}/v1/webapi/github/callback"
 
 
 @dataclass(frozen=True)

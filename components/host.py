@@ -36,7 +36,7 @@ def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision
     """``components.ready`` as a shell command."""
     options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
     options |= {"--minutes": str(args.settings.wait_minutes), "--version": args.settings.teleport_version}
-    options |= {"--revision": revision}
+    options |= {"--revision": revision, "--port": str(args.settings.web_port)}
     options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
     options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
     return run_module("components.ready", *(word for option in options.items() for word in option))

@@ -10,11 +10,14 @@ from components.ports import Port
 
 EVERYBODY = "0.0.0.0/0"
 
-CLIENT_PORTS = {
-    Port.WEB: "web",
-    Port.SSH_PROXY: "SSH proxy",
-    Port.TUNNEL: "reverse tunnel",
-    Port.KUBERNETES: "Kubernetes",
+CLIENT_PORTS = {  # by listenerMode
+    "separate": {
+        Port.WEB: "web",
+        Port.SSH_PROXY: "SSH proxy",
+        Port.TUNNEL: "reverse tunnel",
+        Port.KUBERNETES: "Kubernetes",
+    },
+    "multiplex": {Port.MULTIPLEX: "web, SSH, tunnel and Kubernetes"},
 }
 ADMIN_PORTS = {Port.SSH: "SSH", Port.NODE: "SSH node", Port.AUTH: "auth"}
 
@@ -28,12 +31,14 @@ class Rule:
     description: str
 
 
-def rules(client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_challenge: bool) -> list[Rule]:
+def rules(
+    client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_challenge: bool, listener_mode: str = "separate"
+) -> list[Rule]:
     """Who may reach which port.
 
     For ``http_challenge``, Let's Encrypt connects to port 80 from addresses that it does not publish.
     """
-    allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS.items() for cidr in client_cidrs]
+    allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS[listener_mode].items() for cidr in client_cidrs]
     allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
     if http_challenge:
         allowed.append(Rule(Port.ACME, EVERYBODY, "ACME HTTP-01 challenge"))

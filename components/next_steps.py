@@ -15,6 +15,7 @@ def objects_directory(stack: str) -> str:
 def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_arn: str) -> str:
     """A numbered list of steps."""
     organizations = list(dict.fromkeys(team.organization for team in settings.teams))
+    urls = f"homepage: {web_url(settings, hostname)}\ncallback: {callback_url(settings, hostname)}"
     steps = []
     if not settings.apply_to_cluster:
         add = f"\n{aws_auth_command('add', role_arn, site.names, 'KUBECONFIG-FILE')}"
@@ -27,8 +28,7 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
         steps.append(
             "Create a GitHub OAuth app:\n"
             f"page:     https://github.com/organizations/{owner}/settings/applications/new\n"
-            f"homepage: {web_url(hostname)}\n"
-            f"callback: {callback_url(hostname)}\n"
+            f"{urls}\n"
             "Then set its id and a client secret:\n"
             f"pulumi config set -s {stack} {NAMESPACE}:githubClientId CLIENT-ID\n"
             f"pulumi config set -s {stack} --secret {NAMESPACE}:githubClientSecret"
@@ -37,14 +37,18 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
         steps.append(f"Add a team to Pulumi.{stack}.yaml:\n{as_yaml(f'{NAMESPACE}:teams', [EXAMPLE_TEAM])}")
     if steps:
         steps.append(f"Apply it (the instance stays):\npulumi up -s {stack}")
+    if settings.github_client_id:
+        steps.append(
+            f"Check that the GitHub OAuth app has these URLs (listenerMode and domainName change them):\n{urls}"
+        )
     steps += [
         f"Approve the app for {organization}, otherwise Teleport cannot see its teams:\n"
         f"https://github.com/organizations/{organization}/settings/oauth_application_policy"
         for organization in organizations
     ]
     steps.append(
-        "Sign in, and check who you are in the cluster:\n"
-        f"{sign_in_command(hostname)}\n"
+        "Sign in, and check who you are in the cluster (if listenerMode changed, run `tsh logout` first):\n"
+        f"{sign_in_command(settings, hostname)}\n"
         f"tsh kube login {settings.cluster_name}\n"
         "kubectl auth whoami"
     )

@@ -1,7 +1,7 @@
 """The proxy's ports. The component network opens them, ``teleport.yaml`` listens on them, URLs name them.
 
-Two scripts of the host, ``bootstrap`` and ``maintenance``, repeat some: they are no templates, so that the files that
-are tested are the files that run. A test compares their numbers with these.
+The host's script ``maintenance`` repeats some: it is no template, so that the file that is tested is the file that
+runs. A test compares its numbers with these.
 """
 
 from enum import IntEnum
@@ -10,6 +10,7 @@ from enum import IntEnum
 class Port(IntEnum):
     SSH = 22
     ACME = 80  # Let's Encrypt's HTTP-01 challenge
+    MULTIPLEX = 443  # with listenerMode multiplex: everything that people connect to
     NODE = 3022  # Teleport's SSH node
     SSH_PROXY = 3023
     TUNNEL = 3024

@@ -1,6 +1,7 @@
 """A Teleport proxy in front of one EKS cluster, with all its parts."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_aws as aws
@@ -67,7 +68,12 @@ class TeleportProxy(pulumi.ComponentResource):
             ProxyNetworkArgs(
                 vpc_id=subnet.vpc_id,
                 cluster_security_group_id=cluster.security_group_id if subnet.vpc_id == cluster.vpc_id else None,
-                rules=rules(settings.client_cidrs, settings.admin_cidrs, http_challenge=zone is None),
+                rules=rules(
+                    settings.client_cidrs,
+                    settings.admin_cidrs,
+                    http_challenge=zone is None,
+                    listener_mode=settings.listener_mode,
+                ),
             ),
             opts=child,
         )
@@ -123,7 +129,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 settings=settings,
                 stack=args.stack,
                 parameters_path=parameters_path,
-                callback_url=address.hostname.apply(callback_url),
+                callback_url=address.hostname.apply(partial(callback_url, settings)),
             ),
             opts=child,
         )
@@ -163,10 +169,10 @@ class TeleportProxy(pulumi.ComponentResource):
         self.outputs = {
             "hostname": address.hostname,
             "publicIp": address.public_ip,
-            "webUrl": address.hostname.apply(web_url),
-            "githubHomepageUrl": address.hostname.apply(web_url),
-            "githubCallbackUrl": address.hostname.apply(callback_url),
-            "tshLogin": address.hostname.apply(sign_in_command),
+            "webUrl": address.hostname.apply(partial(web_url, settings)),
+            "githubHomepageUrl": address.hostname.apply(partial(web_url, settings)),
+            "githubCallbackUrl": address.hostname.apply(partial(callback_url, settings)),
+            "tshLogin": address.hostname.apply(partial(sign_in_command, settings)),
             "instanceId": host.instance_id,
             "roleArn": identity.role_arn,
             "securityGroupId": network.security_group_id,

@@ -1,8 +1,9 @@
 """Waits until the proxy on a host works, or says where its boot stopped.
 
-    python -m components.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R
+    python -m components.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R \
+        --port P
 
-Asks ``/webapi/find`` on the web port, and prints every 15 seconds what it sees. (``/webapi/ping`` gives HTTP 400 until
+Asks ``/webapi/find`` on port P, and prints every 15 seconds what it sees. (``/webapi/ping`` gives HTTP 400 until
 there is a GitHub connector.) Exits 0 when Teleport V answers with a certificate that this machine trusts. Also exits 0
 when it has answered for 3 minutes with one that this machine does not trust, because the host keeps trying to get one.
 After an upgrade in place, the old release answers first; the program waits until the new one does.
@@ -25,8 +26,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-
-from components.ports import Port
 
 ASK_EVERY = 5  # seconds
 PRINT_EVERY = 15  # seconds
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--revision", required=True, help="the revision that the host must report on its console")
     parser.add_argument("--profile", help="of the AWS CLI, to read the console with")
     parser.add_argument("--role-arn", help="a role to assume for that")
-    parser.add_argument("--port", type=int, default=Port.WEB)
+    parser.add_argument("--port", type=int, required=True, help="of the web page")
     args = parser.parse_args(argv)
 
     read_console = functools.partial(console, args.instance_id, args.region, args.profile, args.role_arn)

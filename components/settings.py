@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from components.errors import Problem, as_yaml, refuse
 from components.network import rules
+from components.ports import Port
 
 NAMESPACE = "teleport-eks"
 
@@ -261,9 +262,15 @@ class Settings(_Model):
         description="Who may reach SSH (22, 3022) and the auth service (3025). By default nobody; use Session Manager.",
         examples=[["203.0.113.7/32"]],
     )
+    listener_mode: Literal["separate", "multiplex"] = Field(
+        default="separate",
+        description="separate: web, SSH, tunnel and Kubernetes have a port each. multiplex: all of them are on 443.",
+        examples=["separate"],
+    )
     client_cidrs: tuple[Cidr, ...] = Field(
         default=("0.0.0.0/0",),
-        description="Who may reach the web page (3080), the SSH proxy (3023), the tunnel (3024) and Kubernetes (3026).",
+        description="Who may reach the web page (3080), the SSH proxy (3023), the tunnel (3024) and Kubernetes (3026), "
+        "or 443 with listenerMode multiplex.",
         examples=[["0.0.0.0/0"]],
     )
     dynamic_dns: Literal["nip.io", "sslip.io"] = Field(
@@ -450,7 +457,8 @@ class Settings(_Model):
     @classmethod
     def _rules_fit_into_a_security_group(cls, cidrs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         admin = info.data.get("admin_cidrs", ())
-        count = len(rules(cidrs, admin, http_challenge=not info.data.get("hosted_zone")))
+        mode = info.data.get("listener_mode", "separate")
+        count = len(rules(cidrs, admin, http_challenge=not info.data.get("hosted_zone"), listener_mode=mode))
         if count > MOST_RULES:
             raise ValueError(
                 f"{len(cidrs)} ranges here and {len(admin)} in adminCidrs make {count} firewall rules, and a security "
@@ -548,6 +556,11 @@ class Settings(_Model):
     def architecture(self) -> str:
         """``amd64`` or ``arm64``, by AWS's naming rule: a ``g`` behind the generation is a Graviton processor."""
         return "arm64" if "g" in self.instance_type.partition(".")[0] else "amd64"
+
+    @property
+    def web_port(self) -> Port:
+        """Where the web page is, and where tsh learns of the other ports, if there are any."""
+        return Port.MULTIPLEX if self.listener_mode == "multiplex" else Port.WEB
 
     def warnings(self) -> list[str]:
         """Risks that the operator accepted, to repeat at each preview."""

@@ -85,6 +85,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         # Not HOSTNAME, which the shell sets itself.
         "PROXY_NAME": config.hostname,
         "PUBLIC_IP": config.public_ip,
+        "WEB_PORT": str(settings.web_port),
         "VOLUME_ID": config.volume_id,
         "PARAMETERS_PATH": config.parameters_path,
         "TELEPORT_CDN": config.teleport_cdn,

@@ -300,12 +300,26 @@ class World:
         self._publish_stand_ins(NEWER)
 
     @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Sockets that this thread opens meanwhile are in the world's network."""
+    def inside(self) -> Iterator[str]:
+        """Sockets that this thread opens meanwhile are in the world's network. Gives the address to listen on."""
         if _LIBC.setns(self._net, 0x40000000):
             raise OSError(ctypes.get_errno(), "setns")
         try:
-            yield
+            yield "127.0.0.1"
+        finally:
+            _LIBC.setns(self._own_net, 0x40000000)
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[str]:
+        """The same for a network beside the world's, where the hosts have taken no port."""
+        if _LIBC.unshare(0x40000000):
+            raise OSError(ctypes.get_errno(), "unshare")
+        try:
+            to_world = f"ip link add veth0 type veth peer name veth0 netns {self._holder.pid}"
+            up = "ip addr add 192.0.2.{}/30 dev veth0; ip link set veth0 up"
+            subprocess.run(["sh", "-ec", f"{to_world}; {up.format(2)}"], check=True)
+            self.run("sh", "-ec", up.format(1))
+            yield "192.0.2.2"
         finally:
             _LIBC.setns(self._own_net, 0x40000000)
 
@@ -416,11 +430,11 @@ class World:
         self.cluster = {"certificateAuthority": {"data": base64.b64encode(authority).decode()}}
         (self.scratch / "trusted.pem").write_bytes(root + (self.scratch / "cert.pem").read_bytes())
 
-    def serve(self, handler: type[Handler], port: int, *, tls: bool = False) -> None:
-        """A server in this world's network, in a thread of this process."""
+    def serve(self, handler: type[Handler], port: int, *, tls: bool = False, beside: bool = False) -> None:
+        """A server in this world's network or beside it, in a thread of this process."""
         bound: Any = type(handler.__name__, (handler,), {"world": self})
-        with self.inside():
-            server = _Server(("127.0.0.1", port), bound)
+        with self.beside() if beside else self.inside() as address:
+            server = _Server((address, port), bound)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.scratch / "cert.pem", self.scratch / "key.pem")

@@ -17,8 +17,9 @@ WITHIN = 60  # seconds; what takes longer does not happen
 class Person:
     """Somebody with a GitHub login. What they are signed in to is in their home directory."""
 
-    def __init__(self, laptop: Host, login: str, proxy: str, tools: list[Path]) -> None:
-        self.laptop, self.login, self.proxy, self.home = laptop, login, proxy, f"/home/{login}"
+    def __init__(self, laptop: Host, login: str, login_command: str, tools: list[Path]) -> None:
+        self.laptop, self.login, self.home = laptop, login, f"/home/{login}"
+        self.login_command = login_command
         self.path = ":".join([*map(str, tools), "/usr/sbin:/usr/bin:/sbin:/bin"])
         laptop.sh(f"mkdir -p {self.home}")
 
@@ -63,8 +64,7 @@ class Person:
     def try_to_sign_in(self) -> str:
         """`tsh login` with the browser's part."""
         self.run("tsh", "logout")  # whoever is signed in already would only be told so
-        login = f"--proxy={self.proxy}:3080", "--auth=github", "--browser=none"
-        command = self.command("timeout", str(WITHIN), "tsh", "login", *login)
+        command = self.command("timeout", str(WITHIN), *self.login_command.split(), "--auth=github", "--browser=none")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout
         said = ""

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from components.address import sign_in_command, web_url
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from components.settings import parse
 from sandbox.binaries import binaries
@@ -84,7 +85,8 @@ class Site:
             ends.callback(self.world.close)
             self.world.public_ip = "203.0.113.10"
             self.world.folders += self._tools
-            self.world.serve(GitHub, 443, tls=True)
+            # Beside, because 443 may be Teleport's own.
+            self.world.serve(GitHub, 443, tls=True, beside=True)
             self.world.serve(Tokens, WEBHOOK)
 
             self.plane = self.start_control_plane()
@@ -123,9 +125,10 @@ class Site:
 
     # -- the host ----------------------------------------------------------------------------------
 
-    def new_host(self) -> Host:
+    def new_host(self, **changes: str) -> Host:
         """An instance with the data volume and the stack's user data, in which no unit was started."""
-        host = self.rig.host(self.volume, hostname=NAME, public_ip=self.world.public_ip, teleport_version=self.version)
+        changes |= {"hostname": NAME, "public_ip": self.world.public_ip, "teleport_version": self.version}
+        host = self.rig.host(self.volume, **changes)
         # The real Teleport needs more time than the stand-ins, whose times these are.
         host.configure(STALL_TIME="60", READY_WAIT="60", AWS_TIME="60", COMMAND_TIME="60", CERTBOT_TIME="60")
         host.sh("sed -i 's/\\(https_keypairs_reload_interval:\\).*/\\1 2s/' /etc/teleport.yaml")
@@ -148,7 +151,7 @@ class Site:
 
     def is_trusted(self) -> bool:
         """Does the proxy answer to a laptop that trusts what everybody trusts?"""
-        url = f"https://{NAME}:3080/webapi/find"
+        url = f"{web_url(self.host.config.settings, NAME)}/webapi/find"
         return bool(self.laptop.sh(f"curl -fsS --cacert /etc/rig-trusted.pem --max-time 5 {url}", check=False))
 
     def authority(self) -> str:
@@ -219,7 +222,7 @@ class Site:
     def person(self, login: str, *teams: tuple[str, str]) -> Person:
         """Somebody who is in these teams on GitHub."""
         GitHub.teams[login] = list(teams)
-        return Person(self.laptop, login, NAME, self._tools)
+        return Person(self.laptop, login, sign_in_command(self.host.config.settings, NAME), self._tools)
 
     def _name_servers(self, host: Host) -> None:
-        host.write("/etc/hosts", f"127.0.0.1 localhost github.com api.github.com {NAME}\n")
+        host.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n192.0.2.2 github.com api.github.com\n")

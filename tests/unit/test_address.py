@@ -7,7 +7,7 @@ from tests.recorder import record
 
 def test_the_hostname_contains_the_address() -> None:
     assert dynamic_hostname("203.0.113.10", "nip.io") == "ec2-203-0-113-10.nip.io"
-    assert callback_url("a.b") == "https://a.b:3080/v1/webapi/github/callback"
+    assert callback_url(settings(), "a.b") == "https://a.b:3080/v1/webapi/github/callback"
 
 
 def test_only_a_domain_of_the_users_own_gets_a_record() -> None:

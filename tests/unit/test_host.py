@@ -26,7 +26,7 @@ def declare(**config: str) -> Recorder:
 def test_pulumi_waits_for_a_new_instance_unless_wait_minutes_is_0() -> None:
     command = declare(waitMinutes="15").only("command:local:Command")
     assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
-    options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c"
+    options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c --port 3080"
     options += f" --profile ops --role-arn {ROLE}"
     assert command["create"].endswith(f" proxy-arm64-id {options}")
     assert command["triggers"] == ["proxy-arm64-id", "0a1b2c"]

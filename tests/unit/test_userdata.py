@@ -158,11 +158,9 @@ def test_the_check_of_teleports_configuration_finds(change: tuple[str, str], err
     assert error in "\n".join(strict.check_config(text.replace(*change, 1)))
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "maintenance"])
-def test_the_scripts_name_only_ports_of_the_proxy(name: str):
-    named = {int(port) for port in re.findall(r":(\d+)\b(?!\.)", (SOURCES / name).read_text())}
-    assert named & {Port.WEB}
-    assert named <= set(Port)
+def test_the_script_names_only_ports_of_the_proxy():
+    named = {int(port) for port in re.findall(r":(\d+)\b(?!\.)", (SOURCES / "maintenance").read_text())}
+    assert named == {Port.SSH_PROXY, Port.KUBERNETES, Port.SSH}  # and $WEB_PORT
 
 
 @pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance"])
@@ -244,5 +242,5 @@ def test_another_value_template_or_port_is_another_revision(monkeypatch: pytest.
     before = userdata.revision(CONFIG)
     assert userdata.revision(dataclasses.replace(CONFIG)) == before
     assert userdata.revision(with_email("other@example.com")) != before
-    monkeypatch.setattr(userdata, "Port", SimpleNamespace(**{**Port.__members__, "WEB": 443}))
+    monkeypatch.setattr(userdata, "Port", SimpleNamespace(**{**Port.__members__, "NODE": 443}))
     assert userdata.revision(CONFIG) != before
