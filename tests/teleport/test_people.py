@@ -7,16 +7,8 @@ from tests.teleport.stage import Site
 KUBECTL = "kubectl"
 
 
-@pytest.fixture(scope="module")
-def stack(site: Site) -> Site:
-    site.up()
-    return site
-
-
 def test_a_member_of_one_team(stack: Site) -> None:
-    ada = stack.person(
-        "ada", ("acme", "dev"), ("other", "ops")
-    )  # the same name in another organization counts for nothing
+    ada = stack.person("ada", ("acme", "dev"), ("other", "ops"))  # a team of another organization does not count
     ada.sign_in()
     who = ada.can(KUBECTL, "auth", "whoami")
     assert "teleport-user" in who
