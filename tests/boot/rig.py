@@ -1,27 +1,22 @@
-"""The boot rig: hosts made of namespaces, and around them what the internet would be.
+"""The boot rig: hosts made of namespaces, and the internet around them.
 
-A `World` is one network namespace with a loopback interface. In it run, once for all tests, real
-moto and real pebble, and in front of them small servers that can be told to misbehave (`fault`).
-A `Host` is a process tree with its own mounts and process ids whose root is an overlay of this
-machine: the scripts run as root, at their real paths, on real loop devices with real XFS. Of the
-host's programs these are stand-ins, all in `standins/`: teleport and tctl, systemctl, dnf, rpm and
-udevadm. aws, certbot, curl, openssl, mkfs.xfs and mount are the real ones, certbot in the version
-of Amazon Linux 2023.
+A `World` moves this process into a network namespace of its own and starts servers there: real moto and real pebble,
+each behind a small server that fails on demand (`fault`). A `Host` is a process tree with its own mounts and process
+ids; its root is an overlay of this machine. The scripts run as root, at their real paths, on loop devices with real
+XFS. The stand-ins are in `standins/`: teleport and tctl, systemctl, dnf, rpm, udevadm. All other programs are real,
+and certbot has the version of Amazon Linux 2023.
 """
-
-# ruff: noqa: S310  the commands and addresses here are the rig's own
 
 import base64
 import contextlib
 import ctypes
 import dataclasses
-import gzip
+import functools
 import hashlib
 import html
-import http.client
-import http.server
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -33,33 +28,83 @@ import sys
 import tarfile
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
+import requests
 import yaml
 from filelock import FileLock
+from moto.backends import get_backend
+from werkzeug import Request, Response
+from werkzeug.serving import make_server
+from werkzeug.utils import send_file
 
 from components.settings import Settings
 from sandbox import strict_account
 from sandbox.binaries import ServersMissingError, binaries, cached
-from userdata import HostConfig, render
+from userdata import HostConfig, cloud_config
 
 STANDINS = Path(__file__).parent / "standins"
 CHECKOUT = Path(__file__).parents[2]
-REGION = "eu-west-1"
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rig", "AWS_SECRET_ACCESS_KEY": "rig"}
+# Ports in the world's own network namespace. Nobody else listens there.
+IMDS, CDN, AWS, ACME, MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS, DNS_MANAGEMENT = range(8001, 8010)
+ACME_SERVER = f"https://127.0.0.1:{ACME}/dir"
+VERSION, NEWER = "18.8.3", "18.8.4"
+ADDRESS = "203.0.113.5"
+SECRET = "gh0-s3cret-value"  # noqa: S105  made up
+ALWAYS = 1_000_000
+# The kernel kills the program when its parent ends.
+TIED = ("setpriv", "--pdeathsig", "KILL")
+# In a chroot, "/" is not a mount, so unshare cannot change its propagation. Whoever made the chroot has done that.
+_ROOT_IS_A_MOUNT = any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
+OWN_MOUNTS = ("unshare", "--mount", *(() if _ROOT_IS_A_MOUNT else ("--propagation", "unchanged")))
+# What answers a request: with a response, or with an application that has it.
+View = Callable[[Request], Any]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_NEW_NETWORK = 0x40000000
+_ANY_CERTIFICATE = ssl._create_unverified_context()  # noqa: S323  for the rig's own servers
 
 
 def tool(name: str) -> str:
-    """A Python tool of the development environment, else of this machine; empty when there is none."""
-    here = Path(sys.executable).with_name(name)
-    return str(here) if here.exists() else shutil.which(name) or ""
+    """A Python tool of the development environment."""
+    return str(Path(sys.executable).with_name(name))
 
 
-def certbot_of_the_host() -> Path:
-    """Amazon Linux 2023's certbot, from PyPI, in an environment of its own that is made once."""
+def libfaketime() -> str:
+    """Debian's libfaketime, for LD_PRELOAD. Empty if there is none."""
+    return next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
+
+
+def missing() -> str:
+    """What this machine lacks for the rig, in one line. Empty if nothing is missing."""
+    if os.geteuid():
+        return "the boot rig makes namespaces, mounts and loop devices: run it as root"
+    packages = {"mkfs.xfs": "xfsprogs", "losetup": "mount", "unshare": "util-linux", "curl": "curl", "ip": "iproute2"}
+    lacking = [package for program, package in packages.items() if not shutil.which(program)]
+    lacking += [] if libfaketime() else ["faketime"]
+    return f"apt-get install {' '.join(lacking)}" if lacking else ""
+
+
+def build_or_skip(build: Callable[[], Any]) -> Any:
+    """What `build` returns. If something is missing here, the tests are skipped, or fail in CI."""
+    reason = missing()
+    if not reason:
+        try:
+            return build()
+        except ServersMissingError as error:
+            reason = str(error)
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def install_certbot() -> Path:
+    """Amazon Linux 2023's certbot, installed from PyPI once, in an environment of its own."""
     project = Path(__file__).parent / "certbot-2.6"
     target = cached("certbot", (project / "uv.lock").read_bytes() + f"{sys.version} {sys.base_prefix}".encode())
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,321 +117,179 @@ def certbot_of_the_host() -> Path:
     return target / "bin" / "certbot"
 
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rig", "AWS_SECRET_ACCESS_KEY": "rig"}
-# Ports in the world's own network namespace, where nobody else is.
-IMDS, CDN, AWS, ACME, MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS, DNS_MANAGEMENT = range(8001, 8010)
-ACME_SERVER = f"https://127.0.0.1:{ACME}/dir"
-VERSION, NEWER = "18.8.3", "18.8.4"
-# Ends with the process that started it, however that ends.
-TIED = ("setpriv", "--pdeathsig", "KILL")
-# In a chroot "/" is no mount whose propagation could be changed; whoever made the chroot has seen to that.
-_ROOT_IS_A_MOUNT = any(line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines())
-OWN_MOUNTS = ("unshare", "--mount", *(() if _ROOT_IS_A_MOUNT else ("--propagation", "unchanged")))
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def libfaketime() -> str:
-    """Debian's libfaketime, for LD_PRELOAD."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    return str(found[0]) if found else ""
-
-
-def wait_for(fact: Callable[[], object], otherwise: str) -> None:
-    """Until the fact is there. The time is only for giving up, so it is long."""
+def wait_for(fact: Callable[[], object], problem: str) -> None:
+    """Returns when the fact is true. The limit only stops a test that would never end, so it is long."""
     deadline = time.monotonic() + 60
     while not fact():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, problem
         time.sleep(0.05)
 
 
 @dataclasses.dataclass
 class Fault:
-    """What a server does instead of answering, for requests whose description matches."""
+    """What a server does instead of answering, for requests whose description matches the pattern."""
 
     pattern: str
     kind: str  # fail, hang, rubbish, cut (half of the body, then nothing)
-    times: int = 1_000_000
+    times: int = ALWAYS
     status: int = 500
     body: bytes = b"<html>rubbish</html>"
     reached: threading.Event = dataclasses.field(default_factory=threading.Event)
     lifted: threading.Event = dataclasses.field(default_factory=threading.Event)
 
+    def answer(self, request: Request, view: View) -> Response:
+        if self.kind == "cut":
+            whole = Response.from_app(view(request), request.environ)
+            return Response(self._cut(whole.get_data()), whole.status, whole.headers)
+        self.reached.set()
+        if self.kind == "hang":
+            self.lifted.wait(600)
+        # ACME's errors need this content type. No other client looks at it.
+        kind, status = "application/problem+json", 200 if self.kind == "rubbish" else self.status
+        return Response(self.body, status, content_type=kind)
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by `answer`, unless a fault is set for the request."""
-
-    protocol_version = "HTTP/1.1"
-    world: "World"
-    name = ""
-
-    def describe(self) -> str:
-        return f"{self.name} {self.command} {self.path}"
-
-    def answer(self, _body: bytes) -> None:
-        raise NotImplementedError
-
-    def handle_any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        described = self.describe()
-        self.world.requests.append(described)
-        fault = self.world.take_fault(described)
-        if fault is None or fault.kind == "cut":
-            self.cut = fault
-            self.answer(body)
-            return
-        fault.reached.set()
-        if fault.kind == "hang":
-            fault.lifted.wait(600)
-            self.close_connection = True
-        else:
-            # The type that ACME's errors have; nobody else looks at it.
-            kind = {"Content-Type": "application/problem+json"}
-            self.send(200 if fault.kind == "rubbish" else fault.status, fault.body, kind)
-
-    do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
-
-    def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for key, value in (headers or {}).items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    def _cut(self, body: bytes) -> Iterator[bytes]:
+        yield body[: len(body) // 2]
+        self.reached.set()
+        self.lifted.wait(600)
 
 
-class _Metadata(Handler):
-    name = "imds"
-
-    def answer(self, _body: bytes) -> None:
-        if self.command == "PUT" and self.path == "/latest/api/token":
-            if "X-aws-ec2-metadata-token-ttl-seconds" not in self.headers:
-                return self.send(400, b"")
-            return self.send(200, b"token")
-        if self.headers.get("X-aws-ec2-metadata-token") != "token":
-            return self.send(401, b"")  # IMDSv2 only, as the instance is set up
-        if self.path == "/latest/meta-data/public-ipv4" and self.world.public_ip:
-            return self.send(200, self.world.public_ip.encode())
-        return self.send(404, b"")
-
-
-class _Downloads(Handler):
-    name = "cdn"
-
-    def describe(self) -> str:
-        return f"{super().describe()} {self.headers.get('Range') or ''}".rstrip()
-
-    def answer(self, _body: bytes) -> None:
-        content = self.world.downloads.get(self.path)
-        if content is None:
-            return self.send(404, b"")
-        start = int(re.sub(r"bytes=(\d+)-", r"\1", self.headers.get("Range") or "bytes=0-"))
-        if start >= len(content) and start:
-            return self.send(416, b"")
-        part = content[start:]
-        headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
-        if not self.cut:
-            return self.send(206 if start else 200, part, headers)
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part[: len(part) // 2])
-        self.wfile.flush()
-        self.cut.reached.set()
-        self.cut.lifted.wait(600)
-        self.close_connection = True
-        return None
-
-
-class _Forward(Handler):
-    """To the real server, with the Host header that it makes its addresses of."""
-
-    port = 0
-    tls = False
-
-    def answer(self, body: bytes) -> None:
-        make = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        more: dict[str, Any] = {"context": ssl._create_unverified_context()} if self.tls else {}  # noqa: S323
-        with self.world.inside():
-            upstream = make("127.0.0.1", self.port, timeout=30, **more)
-            upstream.connect()
-        upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        response = upstream.getresponse()
-        content = self.changed(response.read())
-        drop = {"content-length", "transfer-encoding", "connection"}
-        self.send(response.status, content, {k: v for k, v in response.getheaders() if k.lower() not in drop})
-        upstream.close()
-
-    def changed(self, content: bytes) -> bytes:
-        return content
-
-
-class _Aws(_Forward):
-    name, port = "aws", MOTO
-
-    def describe(self) -> str:
-        return f"aws {self.headers.get('X-Amz-Target') or f'{self.command} {self.path}'}"
-
-    def answer(self, body: bytes) -> None:
-        # Route 53's servers are pebble's: what the zone is given is what pebble finds.
-        if self.path.endswith("/rrset/") and self.command == "POST":
-            action, name, value = (
-                re.search(f"<{tag}>(.*?)</{tag}>", body.decode(), re.DOTALL) for tag in ("Action", "Name", "Value")
-            )
-            assert action
-            assert name
-            assert value
-            host = f"{name[1].rstrip('.')}."
-            if action[1] == "DELETE":
-                self.world.dns("clear-txt", host=host)
-            else:
-                self.world.dns("set-txt", host=host, value=html.unescape(value[1]).strip('"'))
-        super().answer(body)
-
-    def changed(self, content: bytes) -> bytes:
-        """A cluster is described by moto, and where it has an API server, by that."""
-        if not self.world.cluster or not self.path.startswith("/clusters/"):
-            return content
-        return json.dumps({"cluster": json.loads(content)["cluster"] | self.world.cluster}).encode()
-
-
-class _Acme(_Forward):
-    name, port, tls = "acme", PEBBLE, True
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: it is a client that was killed."""
+def answer_metadata(request: Request) -> Response:
+    """The instance metadata service. It allows IMDSv2 only, as the instance is set up."""
+    if (request.method, request.path) == ("PUT", "/latest/api/token"):
+        return Response("token", 200 if "X-aws-ec2-metadata-token-ttl-seconds" in request.headers else 400)
+    if request.headers.get("X-aws-ec2-metadata-token") != "token":
+        return Response(status=401)
+    return Response(ADDRESS, 200 if request.path == "/latest/meta-data/public-ipv4" else 404)
 
 
 class World:
-    """The network that the hosts are in, and its servers. Close it to end all of them."""
+    """The network that the hosts are in, and its servers. Between `World()` and `close` this process is in it too."""
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
-        self.certbot = certbot_of_the_host()
+        self.certbot = install_certbot()
+        programs = binaries("pebble", "pebble-challtestsrv")
         self.requests: list[str] = []
-        self.public_ip = ""
         self.downloads: dict[str, bytes] = {}
-        self.cluster: dict[str, Any] = {}  # of EKS's description what moto does not know
-        self.folders: list[Path] = []  # that the hosts see, whatever file system they are on
+        self.folders: list[Path] = []  # hosts see these, even on other file systems
         self._faults: list[Fault] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        # Mounts of the hosts are made below this one's, and so end with it.
-        self._holder = subprocess.Popen(
-            [
-                *TIED,
-                *OWN_MOUNTS,
-                "--net",
-                "sh",
-                "-ec",
-                "ip link set lo up; mount -t tmpfs rig /mnt; echo; exec sleep 1d",
-            ],
-            stdout=subprocess.PIPE,
-        )
-        assert self._holder.stdout
-        if self._holder.stdout.read(1) != b"\n":
-            raise RuntimeError("no namespaces here; the boot rig needs root")
+        self._network_before = os.open("/proc/self/ns/net", os.O_RDONLY)
+        if _LIBC.unshare(_NEW_NETWORK):
+            raise OSError(ctypes.get_errno(), "no namespaces here; the boot rig needs root")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        # The hosts' mounts are below this one's, so they end with it.
+        script = "mount -t tmpfs rig /mnt; echo; exec sleep 1d"
+        self._holder = subprocess.Popen([*TIED, *OWN_MOUNTS, "sh", "-ec", script], stdout=subprocess.PIPE)
         self._processes.append(self._holder)
-        self._own_net, self._net = (os.open(f"/proc/{p}/ns/net", os.O_RDONLY) for p in ("self", self._holder.pid))
+        assert self._holder.stdout
+        assert self._holder.stdout.read(1) == b"\n", "this machine allows no mounts"
         self._make_certificates()
-        self._start_servers()
-        self._publish_stand_ins(VERSION)
-        self._publish_stand_ins(NEWER)
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[str]:
-        """Sockets that this thread opens meanwhile are in the world's network. Gives the address to listen on."""
-        if _LIBC.setns(self._net, 0x40000000):
-            raise OSError(ctypes.get_errno(), "setns")
-        try:
-            yield "127.0.0.1"
-        finally:
-            _LIBC.setns(self._own_net, 0x40000000)
-
-    @contextlib.contextmanager
-    def beside(self) -> Iterator[str]:
-        """The same for a network beside the world's, where the hosts have taken no port."""
-        if _LIBC.unshare(0x40000000):
-            raise OSError(ctypes.get_errno(), "unshare")
-        try:
-            to_world = f"ip link add veth0 type veth peer name veth0 netns {self._holder.pid}"
-            up = "ip addr add 192.0.2.{}/30 dev veth0; ip link set veth0 up"
-            subprocess.run(["sh", "-ec", f"{to_world}; {up.format(2)}"], check=True)
-            self.run("sh", "-ec", up.format(1))
-            yield "192.0.2.2"
-        finally:
-            _LIBC.setns(self._own_net, 0x40000000)
-
-    def command(self, *arguments: str | Path) -> list[str]:
-        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--root", "--wd", *map(str, arguments)]
-
-    def run(self, *arguments: str | Path) -> str:
-        return subprocess.run(self.command(*arguments), check=True, capture_output=True, text=True).stdout
-
-    def aws(self, service: str) -> Any:
-        """A boto3 client; use it `inside()`."""
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=f"http://127.0.0.1:{MOTO}",
-            aws_access_key_id="rig",
-            aws_secret_access_key="rig",  # noqa: S106  moto takes any
-        )
-
-    def fault(self, pattern: str, kind: str, times: int = 1_000_000, **more: Any) -> Fault:
-        fault = Fault(pattern, kind, times, **more)
-        self._faults.append(fault)
-        return fault
-
-    def clear(self) -> None:
-        """No faults, no DNS answers of a test's own, and the requests are forgotten."""
-        for fault in self._faults:
-            fault.lifted.set()
-        self._faults.clear()
-        self.requests.clear()
-
-    def take_fault(self, described: str) -> Fault | None:
-        for fault in self._faults:
-            if fault.times > 0 and re.search(fault.pattern, described):
-                fault.times -= 1
-                return fault
-        return None
-
-    def dns(self, path: str, **body: Any) -> None:
-        """A call of pebble-challtestsrv, for example ``dns("add-a", host="x.", addresses=["1.2.3.4"])``."""
-        with self.inside():
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{DNS_MANAGEMENT}/{path}", json.dumps(body).encode(), method="POST"
-            )
-            urllib.request.urlopen(request, timeout=10).close()
+        self._http = requests.Session()
+        self._http.trust_env, self._http.verify = False, str(scratch / "cert.pem")
+        self._start_servers(programs)
+        for version in (VERSION, NEWER):
+            self._publish_stand_ins(version)
 
     def close(self) -> None:
         self.clear()
         for process in reversed(self._processes):
             process.kill()
             process.wait()
+        _LIBC.setns(self._network_before, _NEW_NETWORK)
+        os.close(self._network_before)
+
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[str]:
+        """Sockets that are opened meanwhile are in a network beside the world's, where no host takes a port.
+
+        Gives the address to listen on.
+        """
+        world = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        if _LIBC.unshare(_NEW_NETWORK):
+            raise OSError(ctypes.get_errno(), "unshare")
+        try:
+            link = f"ip link add veth0 type veth peer name veth0 netns {self._holder.pid}"
+            up = "ip addr add 192.0.2.{}/30 dev veth0; ip link set veth0 up"
+            subprocess.run(["sh", "-ec", f"{link}; {up.format(2)}"], check=True)
+            command = ["nsenter", f"--target={self._holder.pid}", "--net", "sh", "-ec", up.format(1)]
+            subprocess.run(command, check=True)
+            yield "192.0.2.2"
+        finally:
+            _LIBC.setns(world, _NEW_NETWORK)
+            os.close(world)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return ["nsenter", f"--target={self._holder.pid}", "--mount", "--root", "--wd", *map(str, arguments)]
+
+    def run(self, *arguments: str | Path) -> str:
+        return subprocess.run(self.command(*arguments), check=True, capture_output=True, text=True).stdout
+
+    # -- AWS, names, downloads -------------------------------------------------------------------
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client."""
+        credentials = {key.lower(): value for key, value in CREDENTIALS.items()}
+        return boto3.client(service, region_name=REGION, endpoint_url=f"http://127.0.0.1:{MOTO}", **credentials)
+
+    def set_parameters(self, path: str, values: Mapping[str, str]) -> None:
+        """Makes these the only SSM parameters below ``path``."""
+        ssm = self.aws("ssm")
+        pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=True)
+        old = {item["Name"] for page in pages for item in page["Parameters"]}
+        for name in old - {f"{path}/{name}" for name in values}:
+            ssm.delete_parameter(Name=name)
+        for name, value in values.items():
+            kind = "SecureString" if name == "github-client-secret" else "String"
+            ssm.put_parameter(Name=f"{path}/{name}", Value=value, Type=kind, Overwrite=True)
+
+    def set_dns(self, path: str, **body: Any) -> None:
+        """Calls pebble-challtestsrv, for example ``set_dns("add-a", host="x.", addresses=["1.2.3.4"])``."""
+        self._http.post(f"http://127.0.0.1:{DNS_MANAGEMENT}/{path}", json=body, timeout=10).raise_for_status()
+
+    def publish(self, version: str, content: bytes) -> None:
+        """Puts a file and its digest where the hosts download."""
+        path = f"/teleport-v{version}-linux-amd64-bin.tar.gz"
+        self.downloads[path] = content
+        self.downloads[f"{path}.sha256"] = f"{hashlib.sha256(content).hexdigest()}  {path[1:]}\n".encode()
+
+    def _publish_stand_ins(self, version: str) -> None:
+        script = f"#!{sys.executable}\n" + (STANDINS / "teleport.py").read_text()
+        script = script.replace("@@VERSION@@", version).replace("@@CHECKOUT@@", str(CHECKOUT))
+        # tsh only makes the archive large, so that half of a download is something.
+        programs = {"teleport": script.encode(), "tctl": script.encode(), "tsh": os.urandom(200_000)}
+        self.publish(version, pack_release(programs))
+
+    # -- faults ----------------------------------------------------------------------------------
+
+    def fault(self, pattern: str, kind: str, times: int = ALWAYS, **more: Any) -> Fault:
+        self._faults.append(Fault(pattern, kind, times, **more))
+        return self._faults[-1]
+
+    def clear(self) -> None:
+        """Ends all faults, and forgets the requests."""
+        for fault in self._faults:
+            fault.lifted.set()
+        self._faults.clear()
+        self.requests.clear()
+
+    def orders(self) -> int:
+        """How many certificates were asked for since `clear`."""
+        return sum("acme POST /order-plz" in request for request in self.requests)
+
+    # -- servers ---------------------------------------------------------------------------------
 
     def _make_certificates(self) -> None:
-        """For our own https, which the hosts trust: the ACME server and, in tests/teleport, GitHub."""
-        options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        options += ["-subj", "/CN=rig", "-addext", "subjectAltName=IP:127.0.0.1,DNS:github.com,DNS:api.github.com"]
-        subprocess.run(
-            ["openssl", "req", "-x509", *options, "-keyout", "key.pem", "-out", "cert.pem"],
-            cwd=self.scratch,
-            check=True,
-            capture_output=True,
-            # From yesterday, for the host whose clock is behind.
-            env={**os.environ, "LD_PRELOAD": libfaketime(), "FAKETIME": "-1d"},
-        )
+        """Makes the pair of our own https servers, which the hosts trust: ACME and, in tests/teleport, GitHub."""
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:github.com,DNS:api.github.com", "-subj", "/CN=rig"]
+        command += ["-days", "2", "-keyout", "key.pem", "-out", "cert.pem"]
+        # Valid since yesterday, for the host whose clock is behind.
+        environment = {**os.environ, "LD_PRELOAD": libfaketime(), "FAKETIME": "-1d"}
+        subprocess.run(command, cwd=self.scratch, check=True, capture_output=True, env=environment)
 
-    def _start_servers(self) -> None:
-        programs = binaries("pebble", "pebble-challtestsrv")
+    def _start_servers(self, programs: Mapping[str, Path]) -> None:
         pebble = {
             "listenAddress": f"127.0.0.1:{PEBBLE}",
             "managementListenAddress": f"127.0.0.1:{PEBBLE_MANAGEMENT}",
@@ -394,89 +297,95 @@ class World:
             "privateKey": str(self.scratch / "key.pem"),
             "httpPort": 80,
             "tlsPort": 443,
-            "ocspResponderURL": "",
-            "profiles": {"default": {"description": "90 days", "validityPeriod": 7776000}},
         }
-        (self.scratch / "pebble.json").write_text(json.dumps({"pebble": pebble}))
+        settings = self.scratch / "pebble.json"
+        settings.write_text(json.dumps({"pebble": pebble}))
         fast = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
-        self.spawn(*strict_account.command(MOTO))
+        name_server = f"127.0.0.1:{DNS}"
+        self.spawn(programs["pebble"], "-config", settings, "-dnsserver", name_server, environment=fast)
         self.spawn(
             programs["pebble-challtestsrv"], "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1",
-            "-dnsserver", f"127.0.0.1:{DNS}", "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
+            "-dnsserver", name_server, "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
             "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
         )  # fmt: skip
-        self.spawn(
-            programs["pebble"],
-            "-config",
-            self.scratch / "pebble.json",
-            "-dnsserver",
-            f"127.0.0.1:{DNS}",
-            environment=fast,
-        )
-        for handler, port in ((_Metadata, IMDS), (_Downloads, CDN), (_Aws, AWS), (_Acme, ACME)):
-            self.serve(handler, port, tls=port == ACME)
-        for port in (MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS_MANAGEMENT):
-            wait_for(lambda port=port: self._answers(port), f"nothing listens on {port}")
-        with self.inside():
-            root = urllib.request.urlopen(
-                f"https://127.0.0.1:{PEBBLE_MANAGEMENT}/roots/0",
-                context=ssl._create_unverified_context(),  # noqa: S323  it is the one that is asked for
-            ).read()
-            self.aws("eks").create_cluster(
-                name="demo", roleArn="arn:aws:iam::123456789012:role/r", resourcesVpcConfig={"subnetIds": []}
-            )
-        # moto makes up an authority that is no certificate, which stops Teleport.
-        authority = (self.scratch / "cert.pem").read_bytes()
-        self.cluster = {"certificateAuthority": {"data": base64.b64encode(authority).decode()}}
-        (self.scratch / "trusted.pem").write_bytes(root + (self.scratch / "cert.pem").read_bytes())
+        logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # it logs each request
+        account = strict_account.server(MOTO)
+        threading.Thread(target=account.serve_forever, daemon=True).start()
+        self.serve("imds", answer_metadata, IMDS)
+        self.serve("cdn", self._answer_download, CDN)
+        self.serve("aws", functools.partial(self._answer_aws, account.app), AWS)
+        self.serve("acme", self._answer_acme, ACME, tls=True)
+        for port in (PEBBLE, PEBBLE_MANAGEMENT, DNS_MANAGEMENT):
+            wait_for(lambda port=port: is_open(port), f"nothing listens on {port}")
+        root = self._http.get(f"https://127.0.0.1:{PEBBLE_MANAGEMENT}/roots/0", timeout=10).text
+        own = (self.scratch / "cert.pem").read_text()
+        self.trusted = root + own
+        self.trust = ssl.create_default_context(cadata=self.trusted)
+        role = f"arn:aws:iam::{ACCOUNT}:role/r"
+        self.aws("eks").create_cluster(name="demo", roleArn=role, resourcesVpcConfig={"subnetIds": []})
+        self.cluster: Any = get_backend("eks")[ACCOUNT][REGION].clusters["demo"]
+        # moto makes up an authority that is not a certificate, and Teleport does not start with that.
+        self.cluster.certificate_authority = {"data": base64.b64encode(own.encode()).decode()}
 
-    def serve(self, handler: type[Handler], port: int, *, tls: bool = False, beside: bool = False) -> None:
-        """A server in this world's network or beside it, in a thread of this process."""
-        bound: Any = type(handler.__name__, (handler,), {"world": self})
-        with self.beside() if beside else self.inside() as address:
-            server = _Server((address, port), bound)
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.scratch / "cert.pem", self.scratch / "key.pem")
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    def serve(self, name: str, view: View, port: int, *, tls: bool = False, address: str = "127.0.0.1") -> None:
+        """Starts a server in a thread of this process. It remembers its requests, and has the faults."""
+
+        @Request.application
+        def answer(request: Request) -> Any:
+            what = request.headers.get("X-Amz-Target") or f"{request.method} {request.path}"
+            described = f"{name} {what} {request.headers.get('Range', '')}".rstrip()
+            self.requests.append(described)
+            for fault in self._faults:
+                if fault.times > 0 and re.search(fault.pattern, described):
+                    fault.times -= 1
+                    return fault.answer(request, view)
+            return view(request)
+
+        pair = (str(self.scratch / "cert.pem"), str(self.scratch / "key.pem"))
+        server = make_server(address, port, answer, threaded=True, ssl_context=pair if tls else None)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def spawn(self, program: str | Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
-        log = (self.scratch / f"{Path(program).name}.log").open("ab")
-        self._processes.append(
-            subprocess.Popen(
-                self.command(*TIED, program, *arguments),
-                env={**os.environ, **CREDENTIALS, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+    def _answer_download(self, request: Request) -> Response:
+        if request.path not in self.downloads:
+            return Response(status=404)
+        return send_file(io.BytesIO(self.downloads[request.path]), request.environ, "application/gzip", etag=False)
+
+    def _answer_aws(self, account: Any, request: Request) -> Any:
+        # Pebble's name server stands in for Route 53's: it answers with what the zone gets.
+        if request.path.endswith("/rrset/") and request.method == "POST":
+            change = dict(re.findall(r"<(Action|Name|Value)>(.*?)</", request.get_data(as_text=True), re.DOTALL))
+            host, value = f"{change['Name'].rstrip('.')}.", html.unescape(change["Value"]).strip('"')
+            if change["Action"] == "DELETE":
+                self.set_dns("clear-txt", host=host)
+            else:
+                self.set_dns("set-txt", host=host, value=value)
+            request.environ["wsgi.input"] = io.BytesIO(request.get_data())
+        return account
+
+    def _answer_acme(self, request: Request) -> Response:
+        """Passes the request to pebble, with the Host header, which pebble puts into its addresses."""
+        url, headers = f"https://127.0.0.1:{PEBBLE}{request.path}", dict(request.headers)
+        got = self._http.request(request.method, url, data=request.get_data(), headers=headers, timeout=30)
+        drop = {"content-length", "transfer-encoding", "connection"}
+        return Response(
+            got.content, got.status_code, [item for item in got.headers.items() if item[0].lower() not in drop]
         )
 
-    def _answers(self, port: int) -> bool:
-        with contextlib.suppress(OSError), self.inside():
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return True
-        return False
-
-    def _publish_stand_ins(self, version: str) -> None:
-        script = f"#!{sys.executable}\n" + (STANDINS / "teleport.py").read_text()
-        script = script.replace("@@VERSION@@", version).replace("@@CHECKOUT@@", str(CHECKOUT))
-        # tsh only fills the archive, so that a half of it is something.
-        programs = {"teleport": script.encode(), "tctl": script.encode(), "tsh": os.urandom(200_000)}
-        self.publish(version, release(programs))
-
-    def publish(self, version: str, content: bytes, digest: str | None = None) -> str:
-        """Puts a file where the hosts download; returns its digest."""
-        path = f"/teleport-v{version}-linux-amd64-bin.tar.gz"
-        digest = digest or hashlib.sha256(content).hexdigest()
-        self.downloads[path] = content
-        self.downloads[f"{path}.sha256"] = f"{digest}  {path[1:]}\n".encode()
-        return digest
+    def spawn(self, program: Path, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
+        with (self.scratch / f"{program.name}.log").open("ab") as log:
+            command, values = [*TIED, program, *arguments], {**os.environ, **(environment or {})}
+            process = subprocess.Popen(command, env=values, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._processes.append(process)
 
 
-def release(programs: dict[str, bytes]) -> bytes:
-    """An archive as on Teleport's own server, with these programs in it."""
+def is_open(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def pack_release(programs: Mapping[str, bytes]) -> bytes:
+    """An archive with these programs, as on Teleport's own server."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=0) as archive:
         for name, data in programs.items():
@@ -487,13 +396,13 @@ def release(programs: dict[str, bytes]) -> bytes:
 
 
 class Volume:
-    """An EBS volume: a loop device that outlives the hosts it is attached to."""
+    """An EBS volume: a loop device. A host can go away without it."""
 
     def __init__(self, image: Path, size: int = 320 << 20) -> None:
         self.image = image
         if not image.exists():
-            with image.open("wb") as file:
-                file.truncate(size)
+            image.touch()
+            os.truncate(image, size)
         made = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True)
         self.device = made.stdout.strip()
 
@@ -501,30 +410,25 @@ class Volume:
         os.truncate(self.image, size)
         subprocess.run(["losetup", "--set-capacity", self.device], check=True)
 
-    def detach(self) -> None:
+    def delete(self) -> None:
         subprocess.run(["losetup", "--detach", self.device], check=True)
+        self.image.unlink()
 
 
 @dataclasses.dataclass
 class Run:
-    """How one start of a unit ended."""
+    """How one run of a unit ended."""
 
     code: int
-    console: str  # what EC2's console would show: the step lines
+    console: str  # the step lines, which EC2's console shows
     journal: str
 
     def __str__(self) -> str:
         return f"exit {self.code}\n{self.console}\n{self.journal[-3000:]}"
 
 
-def with_changes(config: HostConfig, **changes: Any) -> HostConfig:
-    """``config`` with other values, of its own or of its settings."""
-    settings = {name: changes.pop(name) for name in Settings.model_fields if name in changes}
-    return dataclasses.replace(config, settings=config.settings.model_copy(update=settings), **changes)
-
-
 class Host:
-    """One instance: off until `power_on`. `files` is its root disk and survives a reboot."""
+    """One instance. It is off until `power_on`. Its root disk, `files`, survives a reboot."""
 
     def __init__(self, world: World, name: str, config: HostConfig, volume: Volume | None = None) -> None:
         self.world, self.name, self.config, self.volume = world, name, config, volume
@@ -533,53 +437,31 @@ class Host:
         self._process: subprocess.Popen[str] | None = None
         world.run("mkdir", "-p", self.files / "upper", self.files / "work", self.files / "root")
 
-    # -- power ---------------------------------------------------------------------------------
+    # -- power -----------------------------------------------------------------------------------
 
     def power_on(self) -> None:
-        self._process = subprocess.Popen(
-            self.world.command(
-                *TIED,
-                *OWN_MOUNTS,
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "bash",
-                STANDINS / "init",
-                self.files,
-                sys.executable,
-                tool("aws"),
-                self.world.certbot,
-                self.world.certbot.parents[1],
-                CHECKOUT,
-                sys.prefix,
-                sys.base_prefix,
-                *self.world.folders,
-            ),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        certbot = self.world.certbot
+        seen = [certbot.parents[1], CHECKOUT, sys.prefix, sys.base_prefix, *self.world.folders]
+        init = ["bash", STANDINS / "init", self.files, sys.executable, tool("aws"), certbot, *seen]
+        command = self.world.command(*TIED, *OWN_MOUNTS, "--pid", "--fork", "--kill-child", *init)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line.strip():
-            self._process = None
-            raise RuntimeError(f"{self.name} did not start")
-        self.pid = int(line)
+        self.pid = int(self._process.stdout.readline())
         if self.volume:
             self.attach(self.volume)
 
-    def first_boot(self) -> None:
-        """What cloud-init does with the user data, up to the unit that it starts."""
-        raw = base64.b64decode(render(self.config))
-        document = yaml.safe_load(gzip.decompress(raw))
-        for entry in document["write_files"]:
-            self.write(entry["path"], entry["content"], entry["permissions"])
+    def write_user_data(self, **changes: Any) -> None:
+        """Writes the files as cloud-init does. With changes: as after a stop, new user data, and a start."""
+        self.config = with_changes(self.config, **changes)
+        for entry in yaml.safe_load(cloud_config(self.config))["write_files"]:
+            self.write(entry["path"], entry["content"], int(entry["permissions"], 8))
         self.configure()
 
     def configure(self, **settings: str) -> None:
-        """The rig's own environment for the units: where the stand-ins are, and no pauses.
+        """Sets the units' environment: where the stand-ins are, and no pauses.
 
-        The limits are the product's own, and so leave time on a busy machine. Who wants one to be
-        reached makes that one short.
+        The product's own time limits stay, so that a busy machine has time. A test that wants to reach a limit makes
+        that one short.
         """
         self.settings.update(settings)
         values = {
@@ -595,12 +477,12 @@ class Host:
             **self.settings,
         }
         self.write("/etc/rig.env", "".join(f"{key}={value}\n" for key, value in values.items()))
-        self.write("/etc/rig-trusted.pem", (self.world.scratch / "trusted.pem").read_text())
+        self.write("/etc/rig-trusted.pem", self.world.trusted)
 
     def power_off(self) -> None:
-        """At once, like a host that dies: nothing is told to stop, nothing is unmounted in order."""
+        """Ends the host at once, as a power cut does: nothing stops or unmounts in order."""
         if self._process:
-            # The first process of a namespace is gone when all others are, and their ports and mounts.
+            # Killing the first process of the namespace ends all others, their ports and their mounts.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self._process.wait()
@@ -611,11 +493,8 @@ class Host:
         self.power_on()
 
     def resume(self) -> None:
-        """The proxy as it was, without the bootstrap's own way there."""
-        self.sh(
-            "mount -U $(blkid -p -o value -s UUID /dev/disk/by-id/*) /var/lib/teleport && "
-            "systemctl start teleport.service"
-        )
+        """Mounts the volume and starts Teleport, without the bootstrap."""
+        self.sh("mount /dev/disk/by-id/* /var/lib/teleport && systemctl start teleport.service")
         wait_for(self.ping, "Teleport does not answer, see /var/log/rig/teleport.service.log on the host")
 
     def attach(self, volume: Volume) -> None:
@@ -623,31 +502,40 @@ class Host:
         link = f"nvme-Amazon_Elastic_Block_Store_{self.config.volume_id.replace('-', '')}"
         self.sh(f"ln -sfn {volume.device} /dev/disk/by-id/{link} && udevadm settle")
 
-    # -- looking and touching --------------------------------------------------------------------
+    # -- commands and files ----------------------------------------------------------------------
 
     def command(self, *arguments: str) -> list[str]:
-        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--root", "--wdns=/", *arguments]
+        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--root", "--wdns=/", *arguments]
 
     def sh(self, script: str, check: bool = True) -> str:
         """The output of a shell script that runs as root on the host."""
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
-        done = subprocess.run(
-            self.command("env", "-i", f"PATH={path}", "bash", "-c", script), capture_output=True, text=True, check=False
+        command = self.command(
+            "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "bash", "-c", script
         )
-        if check and done.returncode:
-            raise AssertionError(f"{script}: {done.stderr}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{script}: {done.stderr}"
         return done.stdout.strip()
 
-    def write(self, path: str, text: str, permissions: str = "0644") -> None:
-        script = f"mkdir -p {os.path.dirname(path)} && cat >{path} && chmod {permissions} {path}"
-        subprocess.run(self.command("bash", "-c", script), input=text, text=True, check=True)
+    def path(self, path: str) -> Path:
+        """A file of the host, seen from here. Not for paths with an absolute link in them."""
+        return Path(f"/proc/{self.pid}/root") / path.lstrip("/")
 
-    def spoil(self, command: str, kind: str, times: int = 1_000_000, text: str = "") -> None:
-        """Spoils a command on the host; see standins/faulty."""
+    def read(self, path: str) -> str:
+        """A file's text. Empty if there is no such file."""
+        return self.path(path).read_text() if self.path(path).exists() else ""
+
+    def write(self, path: str, text: str, permissions: int = 0o644) -> None:
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(permissions)
+
+    def break_command(self, command: str, kind: str, times: int = ALWAYS, text: str = "") -> None:
+        """Makes a command on the host fail; see standins/faulty."""
         self.write(f"/run/rig/{command}.fault", f"{kind} {times} {text}\n")
 
     def repair(self) -> None:
-        """No fault, and limits that leave time."""
+        """Ends all faults, and sets the product's own time limits again."""
         self.sh("rm -f /run/rig/*.fault /run/rig/*.reached")
         self.world.clear()
         self.settings.clear()
@@ -656,7 +544,7 @@ class Host:
     # -- units -----------------------------------------------------------------------------------
 
     def start(self, unit: str, timeout: float = 180) -> Run:
-        """Starts a unit and waits for it, as systemd would when it is due."""
+        """Starts a unit, as systemd does when it is due, and waits for its end."""
         process = self.begin(unit)
         try:
             console, journal = process.communicate(timeout=timeout)
@@ -667,69 +555,126 @@ class Host:
         return Run(process.returncode, console, journal)
 
     def begin(self, unit: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command("/usr/local/sbin/systemctl", "start", f"{unit}.service"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = self.command("/usr/local/sbin/systemctl", "start", f"{unit}.service")
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def kill(self, unit: str) -> None:
-        """-9, for the unit's script and all that it started."""
-        self.sh(f"/usr/local/sbin/systemctl kill {unit}.service")
+        """Kills the unit's script and all that it started, with -9."""
+        self.sh(f"systemctl kill {unit}.service")
 
-    # -- what counts in the end ------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------
 
-    def ping(self) -> dict[str, Any] | None:
-        """The proxy's answer, whatever its certificate; None when there is none."""
-        answer = self.sh("curl -sk --max-time 20 https://127.0.0.1:3080/webapi/find", check=False)
-        return json.loads(answer) if answer else None
+    def ping(self, trust: ssl.SSLContext = _ANY_CERTIFICATE) -> dict[str, Any] | None:
+        """The proxy's answer. None if there is none, or if ``trust`` does not accept the certificate."""
+        name = self.config.hostname
+        with (
+            contextlib.suppress(OSError, ValueError),
+            socket.create_connection(("127.0.0.1", self.config.settings.web_port), 20) as plain,
+            trust.wrap_socket(plain, server_hostname=name) as connection,
+        ):
+            connection.sendall(f"GET /webapi/find HTTP/1.0\r\nHost: {name}\r\n\r\n".encode())
+            return json.loads(connection.makefile("rb").read().partition(b"\r\n\r\n")[2])
+        return None
 
     def is_trusted(self) -> bool:
-        """Would a browser on the other side of the world take the certificate that is served?"""
-        name = self.config.hostname
-        script = f"curl -s --max-time 20 --cacert /etc/rig-trusted.pem --resolve {name}:3080:127.0.0.1 https://{name}:3080/webapi/find"
-        return bool(self.sh(script, check=False))
+        """Would a browser accept the certificate?"""
+        return self.ping(self.world.trust) is not None
 
-    def wait_trusted(self) -> bool:
-        wait_for(self.is_trusted, "the certificate that is served is not trusted")
-        return True
+    def wait_trusted(self) -> None:
+        wait_for(self.is_trusted, "the proxy does not answer, or its certificate is not trusted")
 
-    def served(self) -> str:
-        """The fingerprint of the certificate that clients get."""
-        got = "openssl s_client -connect 127.0.0.1:3080 </dev/null 2>/dev/null"
-        return self.sh(f"{got} | openssl x509 -noout -fingerprint -sha256", check=False)
+    def certificate(self) -> str:
+        """The certificate that clients get. Empty if Teleport does not run."""
+        with contextlib.suppress(OSError):
+            return ssl.get_server_certificate(("127.0.0.1", self.config.settings.web_port))
+        return ""
 
     def resources(self) -> dict[str, Any]:
-        return json.loads(self.sh("cat /var/lib/teleport/backend.json 2>/dev/null || echo '{}'"))
+        return json.loads(self.read("/var/lib/teleport/backend.json") or "{}")
 
-    def data(self) -> str:
-        """Names, times and contents of all that is on the data volume: equal means that no file was written.
+    def data(self) -> dict[str, Any]:
+        """Names, times and contents of everything on the data volume. Equal means that nothing was written.
 
-        Directories only by name: certbot makes and removes a lock in two of them.
+        Directories count only by name, because certbot makes and removes a lock in two of them.
         """
-        files = "find . ! -type d"
-        return self.sh(
-            f"cd /var/lib/teleport && find . -type d | sort && {files} -printf '%p %T@ %s %l\\n' | sort && "
-            f"{files} -type f | sort | xargs sha256sum"
+        volume, found = self.path("/var/lib/teleport"), {}
+        for path in volume.rglob("*"):
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            found[str(path.relative_to(volume))] = content is not None and (path.lstat().st_mtime_ns, content)
+        return found
+
+
+def with_changes(config: HostConfig, **changes: Any) -> HostConfig:
+    """``config`` with other values, of its own or of its settings."""
+    settings = {name: changes.pop(name) for name in Settings.model_fields if name in changes}
+    return dataclasses.replace(config, settings=config.settings.model_copy(update=settings), **changes)
+
+
+class Rig:
+    """Makes hosts and volumes, and takes them away after the test."""
+
+    def __init__(self, world: World, folder: Path, number: int) -> None:
+        self.world, self.folder, self.number = world, folder, number
+        self.hosts: list[Host] = []
+        self.volumes: list[Volume] = []
+
+    def config(self, **changes: object) -> HostConfig:
+        defaults = HostConfig(
+            settings=Settings(cluster_name="demo", acme_email="ops@example.org", acme_server=ACME_SERVER),
+            stack=f"s{self.number}",
+            region=REGION,
+            hostname=f"h{self.number}.example.org",
+            public_ip=ADDRESS,
+            volume_id="vol-0123456789abcdef0",
+            parameters_path=f"/teleport-eks/s{self.number}",
+            teleport_cdn=f"http://127.0.0.1:{CDN}",
         )
+        return with_changes(defaults, **{"teleport_version": VERSION, "maintenance_window": "none", **changes})
 
-    def changed_config(self, **changes: Any) -> None:
-        """Other user data for the same instance, as after a stop, a change and a start."""
-        self.config = with_changes(self.config, **changes)
-        self.first_boot()
+    def volume(self, image: Path | None = None) -> Volume:
+        target = self.folder / f"volume-{len(self.volumes)}"
+        if image:
+            subprocess.run(["cp", "--sparse=always", image, target], check=True)
+        self.volumes.append(Volume(target))
+        return self.volumes[-1]
 
-    @contextlib.contextmanager
-    def port_in_use(self, port: int) -> Iterator[None]:
-        """Some other program has the port meanwhile."""
-        script = f"import socket, sys; s = socket.create_server(('', {port})); print(s, flush=True); sys.stdin.read()"
-        command = self.command(sys.executable, "-c", script)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-            assert holder.stdout
-            assert holder.stdout.readline(), f"port {port} is not free"
-            yield
-            # Leaving `with` closes its input, at which it ends, and waits for that.
+    def add(self, config: HostConfig, volume: Volume | None) -> Host:
+        """A host that is off."""
+        self.hosts.append(Host(self.world, f"h{self.number}-{len(self.hosts)}", config, volume))
+        return self.hosts[-1]
 
-    def orders(self) -> int:
-        """How many certificates were asked for since the faults were last cleared."""
-        return sum("acme POST /order-plz" in request for request in self.world.requests)
+    def host(self, volume: Volume | None = None, **changes: object) -> Host:
+        """A new instance. It is on and has its user data, and no unit has started."""
+        host = self.add(self.config(**changes), volume)
+        host.power_on()
+        host.write_user_data()
+        return host
+
+    def set_teams(self, host: Host, *roles: str, change: Mapping[str, Any] | None = None) -> None:
+        """Writes the stack's SSM parameters for these teams. ``change`` replaces some, or leaves them out with None."""
+        values: dict[str, Any] = {f"roles/{name}": role(name) for name in roles}
+        values |= {"github-connector": connector(*roles), "github-client-secret": SECRET, **(change or {})}
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items() if value
+        }
+        self.world.set_parameters(host.config.parameters_path, texts)
+
+    def close(self) -> None:
+        self.world.clear()
+        for host in self.hosts:
+            self.world.set_parameters(host.config.parameters_path, {})
+            host.power_off()
+            self.world.run("rm", "-rf", host.files)
+        for volume in self.volumes:
+            volume.delete()
+
+
+def role(name: str, group: str = "dev") -> dict[str, Any]:
+    allow = {"kubernetes_groups": [group], "kubernetes_labels": {"*": "*"}}
+    return {"kind": "role", "version": "v7", "metadata": {"name": name}, "spec": {"allow": allow}}
+
+
+def connector(*roles: str) -> dict[str, Any]:
+    teams = [{"organization": "acme", "team": name, "roles": [name]} for name in roles]
+    spec = {"client_id": "id", "redirect_url": "https://h/v1/webapi/github/callback", "teams_to_roles": teams}
+    return {"kind": "github", "version": "v3", "metadata": {"name": "github"}, "spec": spec}

@@ -1,9 +1,8 @@
 """What Teleport 17 and 18 both accept, as far as this project uses it.
 
-Teleport reads its configuration with a strict parser: an unknown, misplaced or repeated key stops
-it. `teleport_keys.json` lists the keys of `lib/config/fileconf.go` that both versions know (keys
-newer than 17 are left out), and of roles and GitHub connectors. The rules between keys are those of
-`lib/config/configuration.go`. Used by the unit tests, and by the stand-in Teleport of the boot rig.
+Teleport does not start if its configuration has an unknown, misplaced or repeated key. `teleport_keys.json` lists the
+keys of `lib/config/fileconf.go` that both versions know, and the keys of resources. The rules between keys are those of
+`lib/config/configuration.go`. The unit tests use this module, and so does the stand-in Teleport of the boot rig.
 """
 
 import json
@@ -50,78 +49,48 @@ def unknown_keys(value: Any, at: str) -> list[str]:
 
 
 def check_config(text: str) -> list[str]:
-    """What Teleport would refuse in this teleport.yaml; empty when nothing."""
+    """What Teleport would refuse in this teleport.yaml. Empty if nothing."""
     try:
         config = load(text)
     except yaml.YAMLError as error:
         return [f"failed parsing the config file: {error}"]
     if not isinstance(config, dict):
         return ["not a map"]
-    errors = unknown_keys(config, "root")
-    services = {name: config.get(name) or {} for name in KEYS["root"] if name.endswith("_service")}
+    services: dict[str, dict] = {name: config.get(name) or {} for name in KEYS["root"] if name.endswith("_service")}
     auth, proxy, kube = services["auth_service"], services["proxy_service"], services["kubernetes_service"]
-    for name, service in services.items():
-        # A flag that does not parse silently means no.
-        if service and str(service.get("enabled")).lower() not in FLAGS:
-            errors.append(f"{name}.enabled must be written, as yes or no")
-    if config.get("version") != "v3":
-        errors.append("version must be v3")
-    if "kube_public_addr" in proxy and "kube_listen_addr" not in proxy:
-        errors.append("proxy_service.kube_public_addr needs kube_listen_addr")
-    if "kubernetes" in proxy and ("kube_listen_addr" in proxy or "kube_public_addr" in proxy):
-        errors.append("proxy_service.kubernetes and kube_listen_addr exclude each other")
-    if "acme" in proxy and "https_keypairs" in proxy:
-        errors.append("proxy_service.acme and https_keypairs exclude each other")
-    if isinstance(proxy.get("public_addr"), list):
-        errors.append("proxy_service.public_addr must be one address")
-    if kube and "listen_addr" not in kube:
-        errors.append("kubernetes_service.listen_addr is required in the proxy's own process")
-    if {"auth_server", "proxy_server"} & set(config.get("teleport") or {}):
-        errors.append("auth_server and proxy_server are for hosts without an auth service")
-    if auth.get("proxy_listener_mode") == "separate":
-        # v3 opens no listener by itself, and the clients of a separate mode look for all of them.
-        for key in ("web_listen_addr", "listen_addr", "tunnel_listen_addr", "kube_listen_addr"):
-            if key not in proxy:
-                errors.append(f"proxy_service.{key} is needed in separate mode")
     ports = [
-        value
-        for service in services.values()
-        for key, value in service.items()
-        if key.endswith("listen_addr") and value
+        value for keys in services.values() for key, value in keys.items() if key.endswith("listen_addr") and value
     ]
-    errors += [f"{address} is listened on twice" for address in sorted(set(ports)) if ports.count(address) > 1]
-    return errors
+    rules = {
+        "version must be v3": config.get("version") != "v3",
+        "proxy_service.kube_public_addr needs kube_listen_addr": "kube_public_addr" in proxy
+        and "kube_listen_addr" not in proxy,
+        "proxy_service.kubernetes and kube_listen_addr exclude each other": "kubernetes" in proxy
+        and not proxy.keys().isdisjoint({"kube_listen_addr", "kube_public_addr"}),
+        "proxy_service.acme and https_keypairs exclude each other": {"acme", "https_keypairs"} <= proxy.keys(),
+        "proxy_service.public_addr must be one address": isinstance(proxy.get("public_addr"), list),
+        "kubernetes_service.listen_addr is required in the proxy's own process": kube and "listen_addr" not in kube,
+        "auth_server and proxy_server are for hosts without an auth service": {"auth_server", "proxy_server"}
+        & set(config.get("teleport") or {}),
+    }
+    if auth.get("proxy_listener_mode") == "separate":
+        # v3 opens no listener by itself, and the clients of this mode look for all of them.
+        for key in ("web_listen_addr", "listen_addr", "tunnel_listen_addr", "kube_listen_addr"):
+            rules[f"proxy_service.{key} is needed in separate mode"] = key not in proxy
+    for name, service in services.items():
+        # Teleport takes a value that is no flag for a no.
+        is_flag = str(service.get("enabled")).lower() in FLAGS
+        rules[f"{name}.enabled must be written, as yes or no"] = service and not is_flag
+    for address in ports:
+        rules[f"{address} is listened on twice"] = ports.count(address) > 1
+    return unknown_keys(config, "root") + [text for text, is_broken in rules.items() if is_broken]
 
 
 def check_resource(resource: Any) -> list[str]:
-    """What `tctl create` of Teleport 18.8 would refuse in this resource."""
-    kind = resource.get("kind") if isinstance(resource, dict) else None
-    if kind not in KINDS:
-        return [f"kind {kind!r} is not known"]
-    errors = unknown_keys(resource, kind)
-    if not (resource.get("metadata") or {}).get("name"):
-        errors.append("metadata.name is missing")
-    spec = resource.get("spec") or {}
-    if kind == "role":
-        if resource.get("version") != "v7":
-            errors.append("role: version must be v7, which Teleport 17 and 18 both take")
-        allow = spec.get("allow") or {}
-        if allow.get("kubernetes_resources") and not (allow.get("kubernetes_groups") or allow.get("kubernetes_users")):
-            errors.append("role: kubernetes_resources needs a group or a user")
-        for item in allow.get("kubernetes_resources") or []:
-            if not item.get("verbs"):
-                errors.append("role: kubernetes_resources without verbs match nothing")
-        return errors
-    if kind == "lock" and not spec.get("target"):
-        errors.append("lock: spec.target is missing")
-    if kind != "github":
-        return errors
-    if resource.get("version") != "v3":
-        errors.append("github: version must be v3")
-    for key in ("client_id", "client_secret", "redirect_url", "teams_to_roles"):
-        if not spec.get(key):
-            errors.append(f"github: spec.{key} is missing")
-    for mapping in spec.get("teams_to_roles") or []:
-        if not (mapping.get("organization") and mapping.get("team") and mapping.get("roles")):
-            errors.append("github: teams_to_roles needs organization, team and roles")
-    return errors
+    """What `tctl create` would refuse in this resource. Only tests/teleport has all rules."""
+    kind, name = resource.get("kind"), (resource.get("metadata") or {}).get("name")
+    if kind not in KINDS or not name:
+        return [f"{kind} {name!r} is not a named resource of a known kind"]
+    versions = {"role": "v7", "github": "v3"}  # Teleport 17 and 18 both take these
+    wrong = resource.get("version") != versions.get(kind, resource.get("version"))
+    return unknown_keys(resource, kind) + ([f"{kind}: version must be {versions[kind]}"] if wrong else [])

@@ -1,4 +1,4 @@
-"""One proxy for all tests. Each brings the stack to the teams that it needs, with people of its own."""
+"""One proxy for all tests. Each test brings the stack to the teams that it needs, with people of its own."""
 
 import os
 from collections.abc import Iterator
@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.binaries import ServersMissingError
-from tests.boot.conftest import give_up, missing
+from tests.boot.rig import build_or_skip
 from tests.teleport.stage import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A proxy after its first boot, without GitHub."""
-    folder = os.environ.get("TELEPORT", "")
-    if not all(Path(folder, name).is_file() for name in ("teleport", "tctl", "tsh")):
-        pytest.fail(f"TELEPORT={folder!r} is not the folder of a release: teleport, tctl and tsh", pytrace=False)
-    if reason := missing():
-        give_up(reason)
-    try:
-        made = Site(tmp_path_factory.mktemp("site"), Path(folder).absolute())
-    except ServersMissingError as error:
-        give_up(str(error))
-        raise
+    folder = Path(os.environ.get("TELEPORT", "")).absolute()
+    if not all((folder / name).is_file() for name in ("teleport", "tctl", "tsh")):
+        pytest.fail(f"TELEPORT={folder} is not the folder of a release: teleport, tctl and tsh", pytrace=False)
+    made: Site = build_or_skip(lambda: Site(tmp_path_factory.mktemp("site"), folder))
     try:
         made.first_boot()
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def stack(site: Site) -> Site:
+    """The proxy with the teams that are always there."""
+    site.up()
+    return site

@@ -1,17 +1,16 @@
 """People at a laptop of their own: tsh, kubectl and a browser."""
 
 import html
-import os
-import pty
 import re
-import select
 import subprocess
-import time
 from pathlib import Path
+
+import pexpect
 
 from tests.boot.rig import Host
 
 WITHIN = 60  # seconds; what takes longer does not happen
+SHELL = "kubectl", "exec", "-it"
 
 
 class Person:
@@ -83,53 +82,13 @@ class Person:
         self.run("pkill", "tsh")  # it would wait for minutes; on this laptop there is no other
         return page
 
-    def shell(self, pod: str = "web", namespace: str = "shop") -> "Session":
-        """In a pod, with the shell's prompt shown."""
-        session = Session(self.command("kubectl", "exec", "-it", "-n", namespace, pod, "--", "sh", "-i"))
-        session.read("# ")
+    def spawn(self, *words: str) -> pexpect.spawn:
+        """A command at a terminal."""
+        program, *arguments = self.command(*words)
+        return pexpect.spawn(program, arguments, timeout=WITHIN, encoding="utf-8")
+
+    def open_shell(self, pod: str = "web", namespace: str = "shop") -> pexpect.spawn:
+        """A shell in a pod that shows its prompt."""
+        session = self.spawn(*SHELL, "-n", namespace, pod, "--", "sh", "-i")
+        session.expect_exact("# ")
         return session
-
-
-class Session:
-    """A command at a terminal that is still open."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._terminal, theirs = pty.openpty()
-        self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
-        os.close(theirs)
-        self.seen = ""
-
-    def type(self, line: str) -> None:
-        os.write(self._terminal, f"{line}\n".encode())
-
-    def read(self, until: str) -> str:
-        """All that was shown, once that includes the text."""
-        deadline = time.monotonic() + WITHIN
-        while until not in self.seen:
-            assert self._more(deadline), f"no {until!r} in {self.seen!r}"
-        return self.seen
-
-    def is_open(self) -> bool:
-        return self._process.poll() is None
-
-    def wait(self, within: float = WITHIN) -> int:
-        """The exit code, after the end. Not ended in time is an error."""
-        deadline = time.monotonic() + within
-        while self._more(deadline):
-            pass
-        return self._process.wait(max(0.1, deadline - time.monotonic()))
-
-    def _more(self, deadline: float) -> bool:
-        """Waits for output. False at the end of it or of the time."""
-        if not select.select([self._terminal], [], [], max(0, deadline - time.monotonic()))[0]:
-            return False
-        try:
-            self.seen += os.read(self._terminal, 65536).decode(errors="replace")
-        except OSError:  # nobody has the other end any more
-            return False
-        return True
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._terminal)

@@ -8,13 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from components.address import sign_in_command, web_url
+from werkzeug import Request, Response
+
+from components.address import sign_in_command
 from components.proxy import TeleportProxy, TeleportProxyArgs
 from components.settings import parse
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
-from tests.boot.conftest import Rig
-from tests.boot.rig import Handler, Host, Run, World, release, wait_for
+from tests.boot.rig import Host, Rig, Run, World, pack_release
 from tests.examples import SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
@@ -53,21 +54,16 @@ NODE_STATUS = {
 }
 
 
-class Tokens(Handler):
+def review_token(request: Request) -> Response:
     """EKS's part of the API server: whose a token of `aws eks get-token` is. Here all are the proxy's role's."""
-
-    name = "eks"
-
-    def answer(self, body: bytes) -> None:
-        review = json.loads(body)
-        kind, _, encoded = review["spec"]["token"].partition(".")
-        presigned = base64.urlsafe_b64decode(encoded + "==").decode(errors="replace") if kind == "k8s-aws-v1" else ""
-        review["status"] = {"authenticated": False}
-        if "Action=GetCallerIdentity" in presigned:
-            names = SITE.names
-            user = {"username": names.username, "groups": [names.group]}
-            review["status"] = {"authenticated": True, "user": user}
-        self.send(200, json.dumps(review).encode(), {"Content-Type": "application/json"})
+    review = request.get_json()
+    kind, _, encoded = review["spec"]["token"].partition(".")
+    presigned = base64.urlsafe_b64decode(encoded + "==").decode(errors="replace") if kind == "k8s-aws-v1" else ""
+    review["status"] = {"authenticated": False}
+    if "Action=GetCallerIdentity" in presigned:
+        user = {"username": SITE.names.username, "groups": [SITE.names.group]}
+        review["status"] = {"authenticated": True, "user": user}
+    return Response(json.dumps(review), content_type="application/json")
 
 
 class Site:
@@ -83,15 +79,15 @@ class Site:
             (folder / "world").mkdir()
             self.world = World(folder / "world")
             ends.callback(self.world.close)
-            self.world.public_ip = "203.0.113.10"
             self.world.folders += self._tools
-            # Beside, because 443 may be Teleport's own.
-            self.world.serve(GitHub, 443, tls=True, beside=True)
-            self.world.serve(Tokens, WEBHOOK)
+            with self.world.beside() as address:  # because 443 may be Teleport's own
+                self.world.serve("github", GitHub.answer, 443, tls=True, address=address)
+            self.world.serve("eks", review_token, WEBHOOK)
 
             self.plane = self.start_control_plane()
             ends.callback(self.plane.stop)
-            self.world.cluster = {"endpoint": self.plane.server, "certificateAuthority": {"data": self.plane.ca_data}}
+            self.world.cluster.endpoint = self.plane.server
+            self.world.cluster.certificate_authority = {"data": self.plane.ca_data}
             pki = self.plane.directory / "pki"
             self.world.spawn(kubelet, f"127.0.0.1:{KUBELET}", pki / "server.crt", pki / "server.key")
             self.admin("apply", "-f", "-", objects=[{"apiVersion": "v1", **item} for item in OBJECTS])
@@ -100,9 +96,8 @@ class Site:
 
             said = subprocess.run([teleport / "teleport", "version"], check=True, capture_output=True, text=True).stdout
             self.version = re.findall(r"v(\S+)", said)[0]
-            self.world.publish(
-                self.version, release({name: (teleport / name).read_bytes() for name in ("teleport", "tctl")})
-            )
+            programs = {name: (teleport / name).read_bytes() for name in ("teleport", "tctl")}
+            self.world.publish(self.version, pack_release(programs))
             self.rig = Rig(self.world, folder, 0)
             ends.callback(self.rig.close)
             self.declare()
@@ -120,15 +115,14 @@ class Site:
         self.boot = self.host.start("teleport-bootstrap", timeout=120)
         started = self.pid()
         self.host.start("teleport-certificate", timeout=120)
-        wait_for(self.is_trusted, "the certificate is not served, or not trusted")
+        self.host.wait_trusted()
         self.restarted = self.pid() != started
 
     # -- the host ----------------------------------------------------------------------------------
 
     def new_host(self, **changes: str) -> Host:
         """An instance with the data volume and the stack's user data, in which no unit was started."""
-        changes |= {"hostname": NAME, "public_ip": self.world.public_ip, "teleport_version": self.version}
-        host = self.rig.host(self.volume, **changes)
+        host = self.rig.host(self.volume, hostname=NAME, teleport_version=self.version, **changes)
         # The real Teleport needs more time than the stand-ins, whose times these are.
         host.configure(STALL_TIME="60", READY_WAIT="60", AWS_TIME="60", COMMAND_TIME="60", CERTBOT_TIME="60")
         host.sh("sed -i 's/\\(https_keypairs_reload_interval:\\).*/\\1 2s/' /etc/teleport.yaml")
@@ -147,12 +141,12 @@ class Site:
         return self.host.start("teleport-access", timeout=120)
 
     def pid(self) -> str:
-        return self.host.sh("cat /run/teleport.pid")
+        return self.host.read("/run/teleport.pid")
 
-    def is_trusted(self) -> bool:
-        """Does the proxy answer to a laptop that trusts what everybody trusts?"""
-        url = f"{web_url(self.host.config.settings, NAME)}/webapi/find"
-        return bool(self.laptop.sh(f"curl -fsS --cacert /etc/rig-trusted.pem --max-time 5 {url}", check=False))
+    def kill_teleport(self) -> None:
+        """Kills Teleport with -9, and starts it as systemd does."""
+        self.host.sh("systemctl restart teleport.service")
+        self.host.wait_trusted()
 
     def authority(self) -> str:
         """Which authority signs what Teleport issues."""
@@ -181,18 +175,11 @@ class Site:
         for kind, namespace, name in self._declared.keys() - objects.keys():
             self.admin("delete", kind, name, *([f"--namespace={namespace}"] if namespace else []))
         self._declared = objects
-        self._write_parameters(declared.of(PARAMETER) if teams else [])
-
-    def _write_parameters(self, declared: list[dict]) -> None:
-        path, wanted = f"/teleport-eks/s{self.rig.number}", {parameter["name"]: parameter for parameter in declared}
-        with self.world.inside():
-            ssm = self.world.aws("ssm")
-            present = {p["Name"] for p in ssm.get_parameters_by_path(Path=path, Recursive=True)["Parameters"]}
-            for name in present - wanted.keys():
-                ssm.delete_parameter(Name=name)
-            for name, parameter in wanted.items():
-                value = parameter.get("insecureValue") or parameter["value"]
-                ssm.put_parameter(Name=name, Value=value, Type=parameter["type"], Overwrite=True)
+        path, parameters = f"/teleport-eks/s{self.rig.number}", declared.of(PARAMETER) if teams else []
+        texts = {
+            item["name"].removeprefix(f"{path}/"): item.get("insecureValue") or item["value"] for item in parameters
+        }
+        self.world.set_parameters(path, texts)
 
     def admin(self, *arguments: str, objects: list[dict] | None = None) -> str:
         """kubectl as the cluster's administrator."""
@@ -214,8 +201,7 @@ class Site:
         file.write_text(json.dumps(webhook))
         whose = "--authentication-token-webhook"
         flags = [f"{whose}-config-file={file}", f"{whose}-version=v1"]
-        with self.world.inside():  # its servers are then in there too
-            return ControlPlane.start(self.folder / "control-plane", flags)
+        return ControlPlane.start(self.folder / "control-plane", flags)
 
     # -- people --------------------------------------------------------------------------------------
 

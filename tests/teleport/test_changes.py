@@ -4,11 +4,12 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 
+import pexpect
 import pytest
 
 from tests.boot.rig import wait_for
 from tests.teleport.github import GitHub
-from tests.teleport.people import Person, Session
+from tests.teleport.people import Person
 from tests.teleport.stage import Site, developers
 
 GET = "kubectl", "get", "pods", "-n", "shop"
@@ -30,9 +31,9 @@ def loses_access(person: Person) -> None:
 
 def test_a_team_that_is_removed_and_comes_back(site: Site) -> None:
     paul = member(site, "painters")
-    session = paul.shell()
+    session = paul.open_shell()
     site.up()
-    session.wait()
+    session.expect(pexpect.EOF)
     loses_access(paul)
     again = site.up()
     assert again.console == "", "nothing is done again each minute"
@@ -46,15 +47,13 @@ def test_a_team_that_is_removed_and_comes_back(site: Site) -> None:
 
 def test_a_stream_that_is_open_goes_on_until_teleport_is_restarted(site: Site) -> None:
     walt = member(site, "watchers")
-    watch = Session(walt.command(*GET, "--watch"))
-    watch.read("web")
+    watch = walt.spawn(*GET, "--watch")
+    watch.expect_exact("web")
     site.up()
     loses_access(walt)
-    assert watch.is_open(), "then the docs promise too little"
-    site.host.sh("systemctl restart teleport.service")
-    wait_for(lambda: not watch.is_open(), "the stream survives a restart of Teleport")
-    watch.close()
-    wait_for(site.is_trusted, "Teleport is not up again")
+    assert watch.isalive(), "the docs promise less than this"
+    site.kill_teleport()
+    watch.expect(pexpect.EOF)
 
 
 def test_the_role_of_a_removed_team_goes_when_nobody_holds_it(site: Site) -> None:

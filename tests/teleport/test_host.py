@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import pexpect
 import pytest
 
 from tests.boot.rig import wait_for
@@ -31,19 +32,19 @@ def mia(site: Site, signed_in: Person) -> Iterator[Person]:
     assert site.authority() == authority
 
 
-def boots(site: Site) -> None:
+def boot(site: Site) -> None:
     run = site.host.start("teleport-bootstrap", timeout=120)
     assert run.code == 0, run
-    assert site.is_trusted()
+    assert site.host.is_trusted()
     assert site.world.requests, "the host asked nobody anything"
-    assert site.host.orders() == 0, "the certificate is on the volume"
+    assert site.world.orders() == 0, "the certificate is on the volume"
 
 
 @pytest.mark.usefixtures("mia")
 def test_a_reboot(site: Site) -> None:
     site.world.clear()
     site.host.reboot()
-    boots(site)
+    boot(site)
 
 
 @pytest.mark.usefixtures("mia")
@@ -51,36 +52,29 @@ def test_another_instance(site: Site) -> None:
     site.world.clear()
     site.host.power_off()
     site.host = site.new_host()
-    boots(site)
+    boot(site)
     assert site.access().code == 0
 
 
 @pytest.mark.usefixtures("mia")
 def test_a_certificate_is_renewed(site: Site) -> None:
-    before, pid = site.host.served(), site.pid()
+    before, pid = site.host.certificate(), site.pid()
     site.host.sh("sed -i '1i renew_before_expiry = 4000 days' /var/lib/teleport/letsencrypt/renewal/*.conf")
     run = site.host.start("teleport-certificate", timeout=120)
     assert run.code == 0, run
-    wait_for(lambda: site.host.served() not in ("", before), "the new certificate is not served")
-    assert site.is_trusted()
+    wait_for(lambda: site.host.certificate() not in ("", before), "the new certificate is not served")
+    assert site.host.is_trusted()
     assert site.pid() == pid
 
 
 def test_a_cluster_that_is_away_when_teleport_starts(site: Site, mia: Person) -> None:
     site.plane.kill_api_server()
-    site.host.sh("systemctl restart teleport.service")
-    wait_for(site.is_trusted, "Teleport does not answer")
+    site.kill_teleport()
     mia.cannot(*GET)
     pid = site.pid()
     site.start_control_plane()
     wait_for(lambda: mia.run(*GET).returncode == 0, "Teleport does not find the cluster again")
     assert site.pid() == pid
-
-
-def killed(site: Site) -> None:
-    """-9, and a start as systemd would."""
-    site.host.sh("systemctl restart teleport.service")
-    wait_for(site.is_trusted, "Teleport does not answer")
 
 
 @pytest.mark.usefixtures("mia")
@@ -90,7 +84,7 @@ def test_teleport_killed_while_a_person_signs_in(site: Site) -> None:
     with ThreadPoolExecutor() as aside:
         refused = aside.submit(nils.is_refused)
         assert fault.reached.wait(WITHIN)
-        killed(site)
+        site.kill_teleport()
         site.world.clear()
         refused.result()
     nils.sign_in()
@@ -102,7 +96,7 @@ def test_teleport_killed_while_access_is_applied(site: Site) -> None:
     site.declare(*TEAMS, {**team("dev", kubernetesGroups=["globex"]), "organization": "globex"})
     process = site.host.begin("teleport-access")
     assert fault.reached.wait(WITHIN)
-    killed(site)
+    site.kill_teleport()
     site.world.clear()
     assert process.wait(120) != 0
     run = site.access()
@@ -111,12 +105,12 @@ def test_teleport_killed_while_access_is_applied(site: Site) -> None:
 
 
 def test_teleport_killed_in_a_session(site: Site, mia: Person) -> None:
-    session = mia.shell()
-    killed(site)
-    session.wait()
+    session = mia.open_shell()
+    site.kill_teleport()
+    session.expect(pexpect.EOF)
 
 
 def test_the_cluster_is_not_shown_as_unhealthy(site: Site, signed_in: Person) -> None:
-    killed(site)  # what was shown before is announced anew after minutes only, or now
+    site.kill_teleport()  # what was shown before is announced anew after minutes only, or now
     signed_in.can(*GET)
     wait_for(lambda: '"unhealthy"' not in site.tctl("get", "kube_server", "--format=json"), "it is unhealthy")

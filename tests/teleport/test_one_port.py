@@ -23,7 +23,7 @@ def change(site: Site, mode: str) -> None:
     run = site.host.start("teleport-bootstrap", timeout=120)
     assert run.code == 0, run
     site.up(SAILORS, listenerMode=mode)
-    assert site.is_trusted()
+    assert site.host.is_trusted()
 
 
 @pytest.fixture(scope="module")

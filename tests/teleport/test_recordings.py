@@ -2,17 +2,12 @@
 
 import json
 
+import pexpect
 import pytest
 
 from tests.boot.rig import wait_for
-from tests.teleport.people import Person, Session
+from tests.teleport.people import SHELL, Person
 from tests.teleport.stage import Site
-
-
-@pytest.fixture(scope="module")
-def stack(site: Site) -> Site:
-    site.up()
-    return site
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +15,12 @@ def ada(stack: Site) -> Person:
     """Was in a pod, and is out again."""
     person = stack.person("ada", ("acme", "dev"))
     person.sign_in()
-    session = person.shell()
-    session.type("echo said-$((40 + 2))")
-    session.read("said-42")
-    session.type("exit")
+    session = person.open_shell()
+    session.sendline("echo said-$((40 + 2))")
+    session.expect_exact("said-42")
+    session.sendline("exit")
+    session.expect(pexpect.EOF)
     assert session.wait() == 0
-    session.close()
     return person
 
 
@@ -60,12 +55,12 @@ def test_without_room_for_a_recording_there_is_no_session(stack: Site) -> None:
     finn.sign_in()
     # No file can grow from here on, as on a volume that is full.
     stack.host.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full", check=False)
-    session = Session(finn.command("kubectl", "exec", "-it", "-n", "shop", "web", "--", "sh", "-i"))
     try:
+        session = finn.spawn(*SHELL, "-n", "shop", "web", "--", "sh", "-i")
+        session.expect(pexpect.EOF)
+        assert "# " not in (session.before or "")
         assert session.wait() != 0
-        assert "# " not in session.seen
         finn.can("kubectl", "get", "pods", "-n", "shop")
     finally:
-        session.close()
         stack.host.sh("rm /var/lib/teleport/full")
-    finn.shell().close()
+    finn.open_shell().close()

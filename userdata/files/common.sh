@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034  # used by the scripts that source it
-# Shared by the scripts beside it. Sourced, never run.
-# One line per step goes to stdout: the journal, and for the boot also the console.
+# The scripts beside this file source it.
+# Each step prints a line to stdout: to the journal and the console.
 
-data=/var/lib/teleport # the data volume; Teleport's own data_dir as well
+data=/var/lib/teleport # the data volume, and Teleport's data_dir
 tls=$data/tls          # tls/current -> a directory with key.pem and cert.pem
 step=start
 
@@ -13,14 +13,14 @@ fail() {
   exit 1
 }
 
-# pause_after FAILURES: seconds to wait, doubled each time up to PAUSE_MAX.
+# pause_after FAILURES: seconds to wait. They double each time, up to PAUSE_MAX.
 pause_after() {
   local seconds=$PAUSE_FIRST n=$1
   while ((--n > 0 && seconds < PAUSE_MAX)); do ((seconds *= 2)); done
   echo $((seconds < PAUSE_MAX ? seconds : PAUSE_MAX))
 }
 
-# metadata NAME: one item from the instance metadata service, always with a session token (IMDSv2).
+# metadata NAME: an item of the instance metadata service, with a session token (IMDSv2).
 metadata() {
   local base=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254} token
   token=$(curl -fsS --noproxy '*' --max-time 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
@@ -28,8 +28,8 @@ metadata() {
   curl -fsS --noproxy '*' --max-time 5 -H "X-aws-ec2-metadata-token: $token" "$base/latest/meta-data/$1"
 }
 
-# usable_pair KEY CERT: would Teleport start with it? It checks any chain that is not self-signed
-# against the host's trust store, so an expired or a staging certificate would stop it.
+# usable_pair KEY CERT: would Teleport start with it? Unless it is self-signed, Teleport checks it
+# against the host's trust store, and does not start with an expired or a staging certificate.
 usable_pair() {
   local key=$1 cert=$2
   [[ -s $key && -s $cert ]] || { echo "a file is missing"; return 1; }
@@ -45,8 +45,8 @@ self_signed() {
   [[ $(openssl x509 -in "$1" -noout -subject_hash) == "$(openssl x509 -in "$1" -noout -issuer_hash)" ]]
 }
 
-# install_pair KEY CERT: switched in by renaming one symlink, so that Teleport, which may read at
-# any moment, and a power cut see the old pair or the new one and nothing in between.
+# install_pair KEY CERT: switches by renaming one symlink. Teleport may read at any moment, and the power
+# may fail: there is always the old pair or the new one.
 install_pair() {
   local name
   name=$(sha256sum "$2" | cut -c1-16) || return 1
@@ -60,6 +60,6 @@ install_pair() {
     mv -T "$tls/.new" "$tls/$name" &&
     ln -s "$name" "$tls/.current" &&
     mv -T "$tls/.current" "$tls/current" || return 1
-  # Older pairs are of no use; certbot keeps its own archive.
+  # Delete older pairs. certbot has its own archive.
   find "$tls" -mindepth 1 -maxdepth 1 -type d ! -name "$name" -exec rm -rf {} +
 }

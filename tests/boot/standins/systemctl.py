@@ -1,8 +1,7 @@
-"""Stand-in systemctl: runs units as systemd would, as far as the host's units go.
+"""Stand-in systemctl: runs the host's units as systemd does.
 
-Conditions, environment files, ExecStart, the runtime and log directories, and of the sandboxing
-what can break a script: the capability bounding set, no-new-privileges and the read-only file
-system. Does not restart anything by itself, and starts no timer: the tests do both, in their time.
+It knows conditions, environment files, ExecStart, the runtime and log directories, and the sandboxing that can break a
+script: capabilities, no-new-privileges and the read-only file system. It restarts no unit and runs no timer: tests do.
 """
 
 import os
@@ -12,52 +11,49 @@ import sys
 import time
 from pathlib import Path
 
-STATE = Path("/run/rig")
-LOGS = Path("/var/log/rig")
-EXTRA = Path("/etc/rig.env")  # what a drop-in would set: short pauses, where the stand-ins listen
+STATE, LOGS = Path("/run/rig"), Path("/var/log/rig")
+EXTRA = "/etc/rig.env"  # short pauses, and where the stand-ins listen
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 
-def settings(unit):
+def read_unit(unit):
+    """Each key with its values. A value of several words counts as several values, except a command."""
     found = {}
     for line in (Path("/etc/systemd/system") / unit).read_text().splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
-            found.setdefault(key, []).append(value)
+            found.setdefault(key, []).extend([value] if key.startswith("Exec") else value.split())
     return found
 
 
-def environment(values):
+def read_environment(values):
     result = {"PATH": PATH, "LANG": "C.UTF-8"}
-    for name in [*values.get("EnvironmentFile", []), str(EXTRA)]:
+    for name in [*values.get("EnvironmentFile", []), f"-{EXTRA}"]:
         path = Path(name.lstrip("-"))
-        if not path.exists():
-            if name.startswith("-") or path == EXTRA:
-                continue
+        if not path.exists() and not name.startswith("-"):
             sys.exit(f"{path} does not exist")
-        for line in path.read_text().splitlines():
+        for line in path.read_text().splitlines() if path.exists() else []:
             if line and not line.startswith("#"):
                 key, _, value = line.partition("=")
                 result[key] = "".join(shlex.split(value))
     return result
 
 
-def sandboxed(values, command):
-    """The command under the unit's restrictions, its file system prepared in a mount namespace."""
-    result = list(command)
+def add_sandbox(values, command):
+    """The command with the unit's restrictions. A mount namespace has its read-only file system."""
     if "NoNewPrivileges" in values:
-        kept = "".join(f",+{name.removeprefix('CAP_').lower()}" for name in values["CapabilityBoundingSet"][0].split())
-        result = ["setpriv", "--no-new-privs", f"--bounding-set=-all{kept}", *result]
+        kept = "".join(f",+{name.removeprefix('CAP_').lower()}" for name in values["CapabilityBoundingSet"])
+        command = ["setpriv", "--no-new-privs", f"--bounding-set=-all{kept}", *command]
     if values.get("ProtectSystem") == ["strict"]:
-        writable = [*values.get("ReadWritePaths", [""])[0].split()]
-        writable += ["/tmp", str(STATE), *(f"/run/{name}" for name in values.get("RuntimeDirectory", []))]  # noqa: S108
+        writable = [*values.get("ReadWritePaths", []), "/tmp", str(STATE)]  # noqa: S108
+        writable += [f"/run/{name}" for name in values.get("RuntimeDirectory", [])]
         writable += [f"/var/log/{name}" for name in values.get("LogsDirectory", [])]
-        # A mount of its own keeps a directory writable when the file system it is in no longer is.
+        # A directory with a mount of its own stays writable when the file system around it does not.
         script = "".join(f"mount --bind {path} {path}\n" for path in writable)
         script += "mount -o remount,bind,ro / && mount -o remount,bind,ro /run\n"
-        # No tmpfs on /tmp and /root as on a real host: the rig's own Python may be there.
-        result = ["unshare", "--mount", "sh", "-ec", f'{script}exec "$@"', "sh", *result]
-    return result
+        # A real host has a tmpfs on /tmp and /root. Here the rig's own Python may be there.
+        command = ["unshare", "--mount", "sh", "-ec", f'{script}exec "$@"', "sh", *command]
+    return command
 
 
 def is_alive(unit):
@@ -68,12 +64,21 @@ def is_alive(unit):
     return True
 
 
+def waits(values):
+    """systemd starts a unit when those in its After= have started. A oneshot unit has when it ends."""
+    return any(is_alive(other) and read_unit(other).get("Type") == ["oneshot"] for other in values.get("After", []))
+
+
+def note(file, unit):
+    with (STATE / file).open("a") as notes:
+        notes.write(f"{unit}\n")
+    return 0
+
+
 def start(unit, block):
-    values = settings(unit)
+    values = read_unit(unit)
     if unit.endswith(".timer"):
-        with (STATE / "timers").open("a") as timers:
-            timers.write(unit + "\n")
-        return 0
+        return note("timers", unit)
     for path in [*values.get("AssertPathIsMountPoint", []), *values.get("ConditionPathIsMountPoint", [])]:
         if not os.path.ismount(path):
             print(f"{unit}: {path} is not a mount point", file=sys.stderr)
@@ -81,31 +86,29 @@ def start(unit, block):
     simple = values.get("Type") == ["simple"]
     if simple and is_alive(unit):
         return 0
-    if not simple and not block:
-        with (STATE / "queued").open("a") as queued:
-            queued.write(unit + "\n")
-        return 0
-    for name in values.get("RuntimeDirectory", []):
-        Path("/run", name).mkdir(mode=0o700, exist_ok=True)
-    for name in values.get("LogsDirectory", []):
-        Path("/var/log", name).mkdir(mode=0o700, exist_ok=True)
-    log = (LOGS / f"{unit}.log").open("a")
-    process = subprocess.Popen(
-        sandboxed(values, shlex.split(values["ExecStart"][0])),
-        env=environment(values),
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=log if simple else None,
-        stderr=log if simple else None,
-        start_new_session=True,
-    )
+    if not block and (not simple or waits(values)):
+        return note("queued", unit)
+    while waits(values):
+        time.sleep(0.1)
+    for parent, key in (("/run", "RuntimeDirectory"), ("/var/log", "LogsDirectory")):
+        for name in values.get(key, []):
+            Path(parent, name).mkdir(mode=0o700, exist_ok=True)
+    with (LOGS / f"{unit}.log").open("a") as log:
+        process = subprocess.Popen(
+            add_sandbox(values, shlex.split(values["ExecStart"][0])),
+            env=read_environment(values),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log if simple else None,
+            stderr=log if simple else None,
+            start_new_session=True,
+        )
     (STATE / f"{unit}.pid").write_text(str(process.pid))
     return 0 if simple else process.wait()
 
 
 def stop(unit):
-    # By the session, because timeout(1) makes process groups of its own. Until they are gone, and
-    # with them their ports.
+    # By session, because timeout(1) makes process groups of its own. It returns when all are gone, and their ports.
     if is_alive(unit):
         kill = ["pkill", "-KILL", "-s", (STATE / f"{unit}.pid").read_text()]
         while subprocess.run(kill, check=False).returncode == 0:
@@ -114,18 +117,14 @@ def stop(unit):
 
 
 def main(verb, *rest):
-    STATE.mkdir(exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)
-    units = [name for name in rest if not name.startswith("-")]
-    code = 0
     if verb == "reboot":
         (STATE / "reboot").touch()
-    for unit in units:
+    code = 0
+    for unit in (name for name in rest if not name.startswith(("-", "dnf-"))):
         if verb in ("stop", "restart", "kill"):
             stop(unit)
         if verb in ("start", "restart") or (verb == "enable" and "--now" in rest):
-            if unit.startswith("dnf-"):
-                continue
             code = start(unit, "--no-block" not in rest) or code
     return code
 
