@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 
 from sandbox.engine import ROOT
 from tests.boot.rig import wait_for
 from tests.e2e.shell import blocks
 from tests.teleport.people import Person
-from tests.teleport.stage import NAME, Site
+from tests.teleport.stage import Site
 from tests.teleport.test_who import look, on_host
 
 MAKE, END, LOCK, LIFT = (block.commands for block in blocks(ROOT / "docs/break-glass.md"))
@@ -30,8 +31,8 @@ def stack(site: Site) -> Iterator[Site]:
 def break_glass(stack: Site, commands: str) -> Person:
     """Alice, with the kubeconfig that the commands print in her clipboard."""
     said = on_host(stack, commands.replace("kube-acme-platform", "kube-acme-dev").replace("production", "demo"))
-    alice = Person(stack.laptop, "alice", NAME, stack._tools)
-    stack.laptop.write(f"{alice.home}/kubeconfig", said[said.index("apiVersion:") :], "0600")
+    alice = stack.person("alice")
+    stack.laptop.write(f"{alice.home}/kubeconfig", said[said.index("apiVersion:") :], 0o600)
     assert stack.host.sh("ls /root/break-glass", check=False) == ""
     return alice
 
@@ -46,10 +47,9 @@ def test_access_without_github(stack: Site) -> None:
     person = look(stack)["people"][USER]
     assert (person["roles"], person["state"]) == (["kube-acme-dev"], "not from GitHub: made with tctl")
 
-    shell = alice.shell()
+    shell = alice.open_shell()
     on_host(stack, END)
-    assert shell.wait() != 0
-    shell.close()
+    shell.expect(pexpect.EOF)
     assert "access denied" in alice.cannot(*GET)
     wait_for(lambda: look(stack)["people"][USER]["state"] == "locked: GitHub is back", "the lock is not shown")
     events = [json.loads(line) for line in stack.host.sh("cat /var/lib/teleport/log/events.log").splitlines()]
@@ -71,12 +71,11 @@ def test_the_user_is_gone_after_its_time_and_then_the_certificate_is_worth_nothi
 def test_a_person_is_locked_out_everywhere_and_let_in_again(stack: Site) -> None:
     lena = stack.person("lena", ("acme", "dev"))
     lena.sign_in()
-    shell = lena.shell()
+    shell = lena.open_shell()
     on_host(stack, LOCK.replace("GITHUB-LOGIN", "lena"))
-    assert shell.wait() != 0
-    shell.close()
+    shell.expect(pexpect.EOF)
     assert "access denied" in lena.cannot(*GET)
-    elsewhere = Person(stack.laptop, "lena", NAME, stack._tools)
+    elsewhere = stack.person("lena", ("acme", "dev"))
     elsewhere.home = "/home/elsewhere"
     stack.laptop.sh(f"mkdir {elsewhere.home}")
     assert "laptop lost" in elsewhere.is_refused()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import pexpect
 import pytest
 import yaml
 
@@ -68,13 +69,12 @@ def test_a_session_is_recorded_and_no_reboot_ends_it(site: Site, sailor: Person)
     site.host.write("/run/rig/reboot-hint", "Reboot is required")
     site.host.write("/run/rig/uptime", "90000.00 1.00\n")
     site.host.sh("mount --bind /run/rig/uptime /proc/uptime")
-    session = sailor.shell()
-    session.type("echo said-$((40 + 2))")
-    session.read("said-42")
+    session = sailor.open_shell()
+    session.sendline("echo said-$((40 + 2))")
+    session.expect_exact("said-42")
     assert "open connections" in site.host.start("teleport-maintenance").console
-    session.type("exit")
-    assert session.wait() == 0
-    session.close()
+    session.sendline("exit")
+    session.expect(pexpect.EOF)
     wait_for(lambda: "nobody is connected" in site.host.start("teleport-maintenance").console, "it never reboots")
 
     def recorded() -> list[str]:

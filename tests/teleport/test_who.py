@@ -17,8 +17,7 @@ def on_host(site: Site, commands: str) -> str:
 def look(site: Site, *teams: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The report for a stack's file with these teams and those that are always there: by role, person, lock, bot."""
     stack, given = site.host.config.stack, json.dumps([*TEAMS, *teams])
-    with site.world.inside():
-        stored = who.parameters(site.world.aws("ssm"), stack)
+    stored = who.parameters(site.world.aws("ssm"), stack)
     settings = parse({"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": given}, stack)
     found = who.report(settings, stack, stored, who.read(on_host(site, who.COMMAND)))
     return {kind: {list(item.values())[kind == "teams"]: item for item in found[kind]} for kind in list(found)[1:]}
