@@ -569,7 +569,7 @@ class Host:
         name = self.config.hostname
         with (
             contextlib.suppress(OSError, ValueError),
-            socket.create_connection(("127.0.0.1", self.config.settings.web_port), 20) as plain,
+            socket.create_connection(("127.0.0.1", int(self.config.settings.web_port)), 20) as plain,
             trust.wrap_socket(plain, server_hostname=name) as connection,
         ):
             connection.sendall(f"GET /webapi/find HTTP/1.0\r\nHost: {name}\r\n\r\n".encode())
@@ -586,7 +586,7 @@ class Host:
     def certificate(self) -> str:
         """The certificate that clients get. Empty if Teleport does not run."""
         with contextlib.suppress(OSError):
-            return ssl.get_server_certificate(("127.0.0.1", self.config.settings.web_port))
+            return ssl.get_server_certificate(("127.0.0.1", int(self.config.settings.web_port)))
         return ""
 
     def resources(self) -> dict[str, Any]:
