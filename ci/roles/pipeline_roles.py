@@ -43,6 +43,7 @@ DESCRIBE = (
     "ec2:DescribeAddressesAttribute",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceCreditSpecifications",
+    "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstanceTypes",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeTags",
@@ -87,6 +88,15 @@ class Scope:
         return self.arn("iam", f"instance-profile{self.iam_path}{INSTANCE_PROFILE}")
 
     @property
+    def alarms(self) -> str:
+        return self.arn("cloudwatch", f"alarm:teleport-eks/{self.stack}/*")
+
+    @property
+    def logs(self) -> list[str]:
+        group = self.arn("logs", f"log-group:/teleport-eks/{self.stack}")
+        return [group, f"{group}:*"]
+
+    @property
     def zone(self) -> str:
         return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
 
@@ -120,6 +130,15 @@ def reading(scope: Scope) -> list[dict]:
         ),
         _allow("Profile", seen("iam:GetInstanceProfile"), scope.profiles),
         _allow("Snapshots", ["dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"], scope.arn("dlm", "policy/*")),
+        # AWS asks for the right to describe all of them, even if only some are described.
+        _allow(
+            "Signals",
+            [
+                *seen("cloudwatch:DescribeAlarms|logs:DescribeLogGroups"),
+                *("cloudwatch:ListTagsForResource", "logs:ListTagsForResource"),
+            ],
+            [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")],
+        ),
     ]
     if scope.zone_id:
         statements += [
@@ -260,6 +279,26 @@ def writing(scope: Scope) -> list[dict]:
             "WriteAccessEntry",
             ["eks:DeleteAccessEntry", "eks:TagResource", "eks:UntagResource", "eks:UpdateAccessEntry"],
             scope.arn("eks", f"access-entry/{scope.cluster}/*"),
+        ),
+        _allow(
+            "WriteAlarms",
+            [*seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), "cloudwatch:TagResource", "cloudwatch:UntagResource"],
+            scope.alarms,
+        ),
+        # The first alarm of an account that has EC2 do something makes this role, in whose name it does it.
+        _allow(
+            "AlarmsRole",
+            ["iam:CreateServiceLinkedRole"],
+            scope.arn("iam", "role/aws-service-role/events.amazonaws.com/*"),
+            StringEquals={"iam:AWSServiceName": "events.amazonaws.com"},
+        ),
+        _allow(
+            "WriteLogs",
+            [
+                *seen("logs:(CreateLogGroup|DeleteLogGroup|PutRetentionPolicy)"),
+                *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", "logs:TagResource", "logs:UntagResource"),
+            ],
+            scope.logs,
         ),
         # What the host wrote to its console, where its boot stopped.
         _allow("Console", ["ec2:GetConsoleOutput"], scope.arn("ec2", "instance/*"), StringLike=named),

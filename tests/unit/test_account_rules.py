@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ci.roles.pipeline_roles import HOST_ROLE, Scope, policy, reading, writing
-from components.account_rules import INSTANCE, PARAMETER, PROFILE, ROLE, VOLUME, additions
+from components.account_rules import INSTANCE, LOG_GROUP, PARAMETER, PROFILE, ROLE, VOLUME, additions
 from components.cluster import Cluster, choose_site
 from components.errors import ConfigurationError
 from components.identity import permissions
@@ -30,6 +30,7 @@ DISK = {"encrypted": True}
         (VOLUME, {"tags": {"Name": "data"}}, {"kmsKeyId": KEY, "tags": {**TAGS, "Name": "data"}}),
         (PARAMETER, {"type": "SecureString"}, {"keyId": KEY, "tags": TAGS}),
         (PARAMETER, {"type": "String"}, {"tags": TAGS}),
+        (LOG_GROUP, {}, {"kmsKeyId": KEY, "tags": TAGS}),
         (
             INSTANCE,
             {"rootBlockDevice": DISK},

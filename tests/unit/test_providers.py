@@ -43,6 +43,8 @@ def diff(provider: Provider, token: str, old: dict, new: dict) -> tuple[list[str
         ("aws:ssm/parameter:Parameter", {"name": "/a", "value": "1"}, {"value": "2"}, []),
         ("aws:ssm/parameter:Parameter", {"name": "/a", "value": "1"}, {"name": "/b"}, ["name"]),
         ("aws:ec2/securityGroup:SecurityGroup", {"description": "a"}, {"description": "b"}, ["description"]),
+        ("aws:cloudwatch/metricAlarm:MetricAlarm", {"name": "a", "period": 60}, {"period": 300}, []),
+        ("aws:cloudwatch/logGroup:LogGroup", {"name": "/a", "retentionInDays": 1}, {"name": "/b"}, ["name"]),
         ("aws:iam/rolePolicyAttachment:RolePolicyAttachment", {"policyArn": "a"}, {"policyArn": "b"}, ["policyArn"]),
     ],
 )
