@@ -55,7 +55,7 @@ ALARMS = (
     Alarm("proxy", "The proxy does not answer on its own host.", HOST, "ProxyAnswers", BELOW, 1, 1, 5),
     # Periods of 5 minutes, because a unit that fails is running again at times.
     Alarm("units", "A unit of the host keeps failing.", HOST, "FailedUnits", AT_LEAST, 1, 5, 3),
-    Alarm("disk", "The data volume is 85% full. When it is full, sessions are refused.", HOST, "DiskUsed", AT_LEAST, 85, 5, 3),
+    Alarm("disk", "The data volume is 85% full. A full one refuses sessions.", HOST, "DiskUsed", AT_LEAST, 85, 5, 3),
     # certbot renews when 30 days are left.
     Alarm("certificate", "The certificate has less than 14 days left.", HOST, "CertificateDays", BELOW, 14, 5, 3),
 )  # fmt: skip

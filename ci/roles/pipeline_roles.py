@@ -394,17 +394,22 @@ class PipelineRoles(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PipelineRolesArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks-ci:index:PipelineRoles", name, None, opts)
-        stack, read = args.scope.stack, reading(args.scope)
+        child, stack = pulumi.ResourceOptions(parent=self), args.scope.stack
 
-        self.preview_role_arn = self._role(f"{name}-preview", args, f"{stack}-preview", {"read": read})
-        self.up_role_arn = self._role(name, args, stack, {"read": read, "write": writing(args.scope)})
+        preview, up = self._role(f"{name}-preview", args, f"{stack}-preview"), self._role(name, args, stack)
+        # A policy of its own, because a role's inline policies together have at most 10,240 characters.
+        read = aws.iam.Policy(
+            f"{name}-read", policy=policy(reading(args.scope)), path=args.scope.iam_path, tags=args.tags, opts=child
+        )
+        for role_name, role in ((f"{name}-preview", preview), (name, up)):
+            aws.iam.RolePolicyAttachment(f"{role_name}-read", role=role.name, policy_arn=read.arn, opts=child)
+        aws.iam.RolePolicy(f"{name}-write", role=up.name, policy=policy(writing(args.scope)), opts=child)
+
+        self.preview_role_arn, self.up_role_arn = preview.arn, up.arn
         self.register_outputs({"previewRoleArn": self.preview_role_arn, "upRoleArn": self.up_role_arn})
 
-    def _role(
-        self, name: str, args: PipelineRolesArgs, environment: str, policies: dict[str, list[dict]]
-    ) -> pulumi.Output[str]:
-        child = pulumi.ResourceOptions(parent=self)
-        role = aws.iam.Role(
+    def _role(self, name: str, args: PipelineRolesArgs, environment: str) -> aws.iam.Role:
+        return aws.iam.Role(
             name,
             assume_role_policy=pulumi.Output.from_input(args.provider_arn).apply(
                 lambda arn: trust(arn, args.repository, environment)
@@ -413,8 +418,5 @@ class PipelineRoles(pulumi.ComponentResource):
             permissions_boundary=args.scope.permissions_boundary,
             path=args.scope.iam_path,
             tags=args.tags,
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        for kind, statements in policies.items():
-            aws.iam.RolePolicy(f"{name}-{kind}", role=role.name, policy=policy(statements), opts=child)
-        return role.arn

@@ -34,7 +34,8 @@ def test_only_silence_is_an_alarm_without_data_and_not_as_long_as_a_new_host_tak
 
 
 def test_the_alarms_come_after_the_first_boot() -> None:
-    needs = record_proxy({"alarmTopicArn": TOPIC}).requests["teleport-alarms-silent"].dependencies
+    needs = record_proxy({"alarmTopicArn": TOPIC}).requests["teleport-alarms"].dependencies
+    # A component's parts wait for the component.
     assert "teleport-host-ready" in {urn.rpartition("::")[2] for urn in needs}
 
 
@@ -45,7 +46,7 @@ def test_the_host_sends_what_the_alarms_look_at() -> None:
 
 
 def test_a_topic_in_another_region_is_refused() -> None:
-    elsewhere = settings(alarmTopicArn=TOPIC.replace("eu-west-1", "us-east-1"), subnetId="subnet-2")
+    elsewhere = settings(alarmTopicArn=TOPIC.replace("eu-west-1", "us-east-1"), subnetId="subnet-00000002")
     with pytest.raises(ConfigurationError, match="write: teleport-eks:alarmTopicArn: arn:aws:sns:eu-west-1:"):
         choose_site(elsewhere, "dev", CLUSTER, [PUBLIC], [], [])
 

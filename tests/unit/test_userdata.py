@@ -221,15 +221,17 @@ def test_systemd_accepts_the_units(tmp_path: Path):
         here = tmp_path / path.lstrip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
         # systemd-analyze looks whether the programs exist; here they do below tmp_path.
-        here.write_text(text.replace("ExecStart=/usr/local", f"ExecStart={tmp_path}/usr/local"))
+        here.write_text(text.replace("ExecStart=/usr", f"ExecStart={tmp_path}/usr"))
         here.chmod(0o755)
-    teleport = tmp_path / "usr/local/bin/teleport"
-    teleport.parent.mkdir(parents=True)
-    teleport.write_text("#!/bin/sh\n")
-    teleport.chmod(0o755)
-    units = [tmp_path / path.lstrip("/") for path in written if path.startswith("/etc/systemd/system/")]
-    for path in units:
-        path.chmod(0o644)
+    for program in ("local/bin/teleport", "bin/dnf", "bin/systemctl"):
+        here = tmp_path / "usr" / program
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.write_text("#!/bin/sh\n")
+        here.chmod(0o755)
+    units = [tmp_path / path.lstrip("/") for path in written if path.endswith((".service", ".timer"))]
+    for path in tmp_path.glob("etc/systemd/system/**/*.*"):
+        if path.is_file():
+            path.chmod(0o644)
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "teleport" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr
