@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ci.roles.pipeline_roles import HOST_ROLE, Scope, policy, reading, writing
+from ci.roles.pipeline_roles import HOST_ROLE, Scope, policy, writing
 from components.account_rules import INSTANCE, LOG_GROUP, PARAMETER, PROFILE, ROLE, VOLUME, additions
 from components.cluster import Cluster, choose_site
 from components.errors import ConfigurationError

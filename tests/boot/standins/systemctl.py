@@ -121,12 +121,12 @@ def stop(unit):
 
 
 def show(pattern):
-    """ActiveState and NRestarts of each unit. What failed and is restarted by systemd is on its way up again."""
-    for path in sorted(Path("/etc/systemd/system").glob(pattern)):
-        code = STATE / f"{path.name}.code"
-        failed = not is_alive(path.name) and code.exists() and code.read_text() != "0"
-        again = failed and "Restart" in settings(path.name)
-        state = "activating" if again else "failed" if failed else "active" if is_alive(path.name) else "inactive"
+    """Two properties of each unit. The real systemd would have started a unit with Restart= again."""
+    for unit in sorted(path.name for path in Path("/etc/systemd/system").glob(pattern)):
+        code = STATE / f"{unit}.code"
+        failed = not is_alive(unit) and code.exists() and code.read_text() != "0"
+        again = failed and "Restart" in read_unit(unit)
+        state = "activating" if again else "failed" if failed else "active" if is_alive(unit) else "inactive"
         print(f"ActiveState={state}\nNRestarts={int(again)}\n")
 
 
