@@ -191,6 +191,7 @@ def test_the_account_has_the_alarms_and_the_log_group(up: World) -> None:
     instance = alarms["teleport-eks/dev/instance"]
     assert instance["Dimensions"] == [{"Name": "InstanceId", "Value": up.outputs["instanceId"]}]
     assert instance["AlarmActions"] == [TOPIC, "arn:aws:automate:eu-west-1:ec2:reboot"]
+    assert "#alarmsV2:?search=teleport-eks/dev/" in up.outputs["readme"]
     (group,) = logs.describe_log_groups()["logGroups"]
     assert (group["logGroupName"], group["retentionInDays"]) == ("/teleport-eks/dev", 90)
     (key,) = up.account.client("kms").list_keys()["Keys"]
