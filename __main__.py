@@ -17,7 +17,8 @@ def main() -> None:
 
     for name, value in proxy.outputs.items():
         pulumi.export(name, value)
-    pulumi.export("readme", pulumi.Output.all(**proxy.outputs).apply(lambda known: console_page(settings, site, known)))
+    page = pulumi.Output.all(**proxy.outputs).apply(lambda known: console_page(settings, site, stack, known))
+    pulumi.export("readme", page)
 
 
 main()

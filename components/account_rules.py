@@ -8,9 +8,10 @@ from components.settings import Settings
 
 ROLE, PROFILE = "aws:iam/role:Role", "aws:iam/instanceProfile:InstanceProfile"
 INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
-PARAMETER = "aws:ssm/parameter:Parameter"
+PARAMETER, LOG_GROUP = "aws:ssm/parameter:Parameter", "aws:cloudwatch/logGroup:LogGroup"
 TAGGED = {
-    *(ROLE, PROFILE, INSTANCE, VOLUME, PARAMETER),
+    *(ROLE, PROFILE, INSTANCE, VOLUME, PARAMETER, LOG_GROUP),
+    "aws:cloudwatch/metricAlarm:MetricAlarm",
     "aws:dlm/lifecyclePolicy:LifecyclePolicy",
     "aws:ec2/eip:Eip",
     "aws:ec2/securityGroup:SecurityGroup",
@@ -27,7 +28,7 @@ def additions(settings: Settings, kind: str, props: dict[str, Any]) -> dict[str,
     added = {
         "permissionsBoundary": settings.permissions_boundary if kind == ROLE else None,
         "path": settings.iam_path if kind in (ROLE, PROFILE) else None,
-        "kmsKeyId": key if kind == VOLUME else None,
+        "kmsKeyId": key if kind in (VOLUME, LOG_GROUP) else None,
         "keyId": key if kind == PARAMETER and props["type"] == "SecureString" else None,
         "tags": tags,
     }

@@ -156,6 +156,18 @@ def choose_site(
                 as_yaml(f"{NAMESPACE}:dataSnapshotId", "snap-0123456789abcdef0") + "   # of this volume",
             )
         )
+    topic = settings.alarm_topic_arn
+    if topic and topic.split(":")[3] != cluster.region:
+        problems.append(
+            Problem(
+                f"{NAMESPACE}:alarmTopicArn",
+                topic,
+                f"CloudWatch sends alarms only to topics of their own region: name one in {cluster.region}",
+                as_yaml(
+                    f"{NAMESPACE}:alarmTopicArn", f"arn:{cluster.partition}:sns:{cluster.region}:111122223333:on-call"
+                ),
+            )
+        )
     mode = access_mode(settings.access_mode, cluster.authentication_mode)
     if not mode:
         problems.append(

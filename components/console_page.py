@@ -11,9 +11,9 @@ from components.settings import Settings
 TEMPLATE = Path(__file__).parent.parent / "Pulumi.README.md"
 
 
-def console_page(settings: Settings, site: Site, outputs: Mapping[str, str]) -> str:
+def console_page(settings: Settings, site: Site, stack: str, outputs: Mapping[str, str]) -> str:
     """Markdown with the stack's address, login, teams, cost and links. It has no secret."""
     template = jinja2.Template(TEMPLATE.read_text(), undefined=jinja2.StrictUndefined, trim_blocks=True)
     region = site.cluster.region
     console = f"https://{region}.console.aws.amazon.com"
-    return template.render(settings=settings, outputs=outputs, region=region, console=console)
+    return template.render(settings=settings, stack=stack, outputs=outputs, region=region, console=console)

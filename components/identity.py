@@ -18,13 +18,19 @@ def assumed_by(service: str) -> str:
 
 
 def permissions(
-    cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None, kms_key_arn: str | None = None
+    cluster_arn: str,
+    parameters_arn: str,
+    hosted_zone_arn: str | None = None,
+    kms_key_arn: str | None = None,
+    log_group_arn: str | None = None,
+    metrics_namespace: str | None = None,
 ) -> dict:
     """The host's policy document.
 
     ``parameters_arn`` is the path of the stack's own SSM parameters, for example
     ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
-    ``kms_key_arn`` is the key of the client secret, if it is not AWS's own.
+    ``kms_key_arn`` is the key of the client secret, if it is not AWS's own; ``log_group_arn`` and
+    ``metrics_namespace`` are where the host may write logs and metrics.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
@@ -71,6 +77,19 @@ def permissions(
                 "Resource": f"arn:{partition}:route53:::change/*",
             },
         ]
+    if log_group_arn:
+        actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        statements.append({"Sid": "Logs", "Effect": "Allow", "Action": actions, "Resource": f"{log_group_arn}:*"})
+    if metrics_namespace:
+        statements.append(
+            {
+                "Sid": "Metrics",
+                "Effect": "Allow",
+                "Action": "cloudwatch:PutMetricData",
+                "Resource": "*",  # the namespace is the only limit that IAM has
+                "Condition": {"StringEquals": {"cloudwatch:namespace": metrics_namespace}},
+            }
+        )
     return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -81,6 +100,8 @@ class ProxyIdentityArgs:
     parameters_arn: pulumi.Input[str]
     hosted_zone_arn: str | None = None
     kms_key_arn: str | None = None
+    log_group_arn: str | None = None
+    metrics_namespace: str | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -102,8 +123,13 @@ class ProxyIdentity(pulumi.ComponentResource):
             f"{name}-permissions",
             role=role.name,
             policy=pulumi.Output.all(
-                args.cluster_arn, args.parameters_arn, args.hosted_zone_arn, args.kms_key_arn
-            ).apply(lambda arns: json.dumps(permissions(*arns))),
+                args.cluster_arn,
+                args.parameters_arn,
+                args.hosted_zone_arn,
+                args.kms_key_arn,
+                args.log_group_arn,
+                args.metrics_namespace,
+            ).apply(lambda names: json.dumps(permissions(*names))),
             opts=child,
         )
         aws.iam.RolePolicyAttachment(

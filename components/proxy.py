@@ -9,6 +9,8 @@ import pulumi_kubernetes as kubernetes
 
 from components.account_rules import with_account_rules
 from components.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
+from components.alarms import NAMESPACE as METRICS
+from components.alarms import ProxyAlarms, ProxyAlarmsArgs
 from components.cluster import Site, endpoint_warning, kubeconfig
 from components.cluster_access import ClusterAccess, ClusterAccessArgs
 from components.host import ProxyHost, ProxyHostArgs
@@ -41,7 +43,7 @@ class TeleportProxy(pulumi.ComponentResource):
         settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
         invoke = pulumi.InvokeOptions(parent=self)
         zone = aws.route53.get_zone(name=settings.hosted_zone, opts=invoke) if settings.hosted_zone else None
-        parameters_path = f"/teleport-eks/{args.stack}"
+        parameters_path = logs_name = f"/teleport-eks/{args.stack}"
 
         for warning in settings.warnings():
             self._warn(warning)
@@ -60,9 +62,26 @@ class TeleportProxy(pulumi.ComponentResource):
                 parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
                 hosted_zone_arn=zone.arn if zone else None,
                 kms_key_arn=settings.kms_key_arn,
+                log_group_arn=(
+                    f"arn:{cluster.partition}:logs:{cluster.region}:{cluster.account_id}:log-group:{logs_name}"
+                    if settings.log_retention_days
+                    else None
+                ),
+                metrics_namespace=METRICS if settings.alarm_topic_arn else None,
             ),
             opts=child,
         )
+        logs = []
+        if settings.log_retention_days:
+            logs.append(
+                aws.cloudwatch.LogGroup(
+                    f"{name}-logs",
+                    name=logs_name,
+                    retention_in_days=settings.log_retention_days,
+                    # The audit events here may be all that is left of a host that somebody broke into.
+                    opts=pulumi.ResourceOptions(parent=self, protect=settings.protect),
+                )
+            )
         network = ProxyNetwork(
             f"{name}-network",
             ProxyNetworkArgs(
@@ -162,9 +181,22 @@ class TeleportProxy(pulumi.ComponentResource):
                 credentials=args.site.credentials,
             ),
             # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
-            # too, because resolvers remember that a name does not exist.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
+            # too, because resolvers remember that a name does not exist. The host may not create the log group.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address, *logs]),
         )
+        if settings.alarm_topic_arn:
+            ProxyAlarms(
+                f"{name}-alarms",
+                ProxyAlarmsArgs(
+                    settings=settings,
+                    stack=args.stack,
+                    partition=cluster.partition,
+                    region=cluster.region,
+                    instance_id=host.instance_id,
+                ),
+                # After the boot, so that no alarm goes off because of the first one.
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[host]),
+            )
 
         self.outputs = {
             "hostname": address.hostname,

@@ -28,6 +28,12 @@ OLDEST_TELEPORT = {17: (17, 7, 26), 18: (18, 7, 4)}
 # EC2's default quota of inbound rules.
 MOST_RULES = 60
 
+# What CloudWatch Logs takes.
+RETENTION_DAYS = (
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545),
+    *(731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
+)
+
 ACME_SERVER = r"^https://[^\s/]+/\S*$"
 CIDR = r"^([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?$"
 CLIENT_ID = r"^\S+$"
@@ -55,6 +61,7 @@ SUBNET = r"^subnet-[0-9a-f]{8,17}$"
 TAG_KEY = r"^[A-Za-z0-9 _.:/=+@-]{1,128}$"  # what all services take
 TAG_VALUE = r"^[A-Za-z0-9 _.:/=+@-]{0,256}$"
 TEAM_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
+TOPIC = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
 VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 
 # The rule in a message, by the pattern that does not match, or by pydantic's name of another error.
@@ -83,6 +90,7 @@ WORDS = {
     TAG_KEY: "must be a tag's key: letters, digits, blanks and _ . : / = + - @",
     TAG_VALUE: "must be a tag's value: letters, digits, blanks and _ . : / = + - @",
     TEAM_SLUG: "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
+    TOPIC: "must be the ARN of a standard SNS topic",
     VERSION: "must be a release such as '18.10.1', quoted, without 'v'",
     "bool_parsing": "must be true or false",
     "greater_than_equal": "must be at least {ge}",
@@ -403,6 +411,19 @@ class Settings(_Model):
         description="How many minutes `pulumi up` waits for a new host to answer. 0: it does not wait.",
         examples=[15],
     )
+    alarm_topic_arn: str | None = Field(
+        default=None,
+        pattern=TOPIC,
+        description="The SNS topic to send CloudWatch alarms about the proxy to. By default, there are no alarms.",
+        examples=["arn:aws:sns:eu-west-1:111122223333:on-call"],
+    )
+    log_retention_days: int = Field(
+        default=0,
+        description="How many days CloudWatch Logs keeps the units' logs and Teleport's audit events. 0: they stay on "
+        "the host.",
+        examples=[90],
+        json_schema_extra={"enum": [0, *RETENTION_DAYS]},
+    )
     permissions_boundary: str | None = Field(
         default=None,
         pattern=POLICY_ARN,
@@ -419,8 +440,8 @@ class Settings(_Model):
     kms_key_arn: str | None = Field(
         default=None,
         pattern=KMS_KEY,
-        description="The KMS key for the volumes, their snapshots and the GitHub client secret. By default AWS's own. "
-        "A data volume keeps its key; docs/operations.md says how to move it to another one.",
+        description="The KMS key for the volumes, their snapshots, the logs and the GitHub client secret. By default "
+        "AWS's own. A data volume keeps its key; docs/operations.md says how to move it to another one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )
     tags: Annotated[
@@ -540,6 +561,13 @@ class Settings(_Model):
                     f"if you want that, set {NAMESPACE}:allowSystemMasters: true"
                 )
         return teams
+
+    @field_validator("log_retention_days")
+    @classmethod
+    def _retention_is_one_of_cloudwatchs(cls, days: int) -> int:
+        if days not in (0, *RETENTION_DAYS):
+            raise ValueError(f"must be 0, or what CloudWatch Logs takes: {', '.join(map(str, RETENTION_DAYS))}")
+        return days
 
     @field_validator("recordings", "topology")
     @classmethod

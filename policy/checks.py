@@ -210,12 +210,18 @@ def _wildcards(statement: Any) -> Iterator[str]:
         if re.search(r"[*?]", action):
             yield f"Action is {action}"
     for arn in known_items(lookup(statement, "Resource")):
-        if _matches_everything(arn):
+        if _matches_everything(arn) and not _is_one_namespace(statement):
             yield f"Resource is {arn}"
     principal = lookup(statement, "Principal")
     for kind in principal.values() if isinstance(principal, Mapping) else [principal]:
         if "*" in known_items(kind):
             yield "Principal is *"
+
+
+def _is_one_namespace(statement: Any) -> bool:
+    """Metrics have no resource, so IAM limits who may write them by a condition."""
+    namespace = lookup(statement, "Condition", "StringEquals", "cloudwatch:namespace")
+    return known_items(lookup(statement, "Action")) == ["cloudwatch:PutMetricData"] and isinstance(namespace, str)
 
 
 def _matches_everything(arn: str) -> bool:

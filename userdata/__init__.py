@@ -42,6 +42,17 @@ _STATIC = {
     "access": (f"{_SCRIPTS}/access", "0755"),
     "maintenance": (f"{_SCRIPTS}/maintenance", "0755"),
 }
+# With alarmTopicArn.
+_SIGNALS = {
+    "teleport-signals.service": (f"{_UNITS}/teleport-signals.service", "0644"),
+    "teleport-signals.timer": (f"{_UNITS}/teleport-signals.timer", "0644"),
+    "signals": (f"{_SCRIPTS}/signals", "0755"),
+}
+# With logRetentionDays.
+_LOGS = {"teleport-logs.service": (f"{_UNITS}/teleport-logs.service", "0644")}
+_LOGS_TEMPLATES = {
+    "cloudwatch-agent.json.j2": ("/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json", "0644")
+}
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
     "teleport.yaml.j2": ("/etc/teleport.yaml", "0600"),
@@ -146,12 +157,19 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
         # The environment file has one line per value. A line break would begin another one.
         if not value.isprintable():
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
+    signals, logs = config.settings.alarm_topic_arn, config.settings.log_retention_days
+    static = _STATIC | (_SIGNALS if signals else {}) | (_LOGS if logs else {})
+    templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {})
     texts = [
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
-        *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in _TEMPLATES.items()),
-        *((*target, _source(name)) for name, target in _STATIC.items()),
+        *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in templates.items()),
+        *((*target, _source(name)) for name, target in static.items()),
     ]
+    wanted = [*(["teleport-signals.timer"] if signals else []), *(["teleport-logs.service"] if logs else [])]
+    if wanted:
+        # A timer that the boot starts when Teleport runs brings them, so the boot does not have to know them.
+        texts.append((f"{_UNITS}/teleport-access.timer.d/more.conf", "0644", f"[Unit]\nWants={' '.join(wanted)}\n"))
     return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
 
 

@@ -43,6 +43,7 @@ DESCRIBE = (
     "ec2:DescribeAddressesAttribute",
     "ec2:DescribeImages",
     "ec2:DescribeInstanceCreditSpecifications",
+    "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstanceTypes",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeTags",
@@ -87,6 +88,15 @@ class Scope:
         return self.arn("iam", f"instance-profile{self.iam_path}{INSTANCE_PROFILE}")
 
     @property
+    def alarms(self) -> str:
+        return self.arn("cloudwatch", f"alarm:teleport-eks/{self.stack}/*")
+
+    @property
+    def logs(self) -> list[str]:
+        group = self.arn("logs", f"log-group:/teleport-eks/{self.stack}")
+        return [group, f"{group}:*"]
+
+    @property
     def zone(self) -> str:
         return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
 
@@ -120,6 +130,15 @@ def reading(scope: Scope) -> list[dict]:
         ),
         _allow("Profile", seen("iam:GetInstanceProfile"), scope.profiles),
         _allow("Snapshots", ["dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"], scope.arn("dlm", "policy/*")),
+        # AWS asks for the right to describe all of them, even if only some are described.
+        _allow(
+            "Signals",
+            [
+                *seen("cloudwatch:DescribeAlarms|logs:DescribeLogGroups"),
+                *("cloudwatch:ListTagsForResource", "logs:ListTagsForResource"),
+            ],
+            [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")],
+        ),
     ]
     if scope.zone_id:
         statements += [
@@ -261,6 +280,26 @@ def writing(scope: Scope) -> list[dict]:
             ["eks:DeleteAccessEntry", "eks:TagResource", "eks:UntagResource", "eks:UpdateAccessEntry"],
             scope.arn("eks", f"access-entry/{scope.cluster}/*"),
         ),
+        _allow(
+            "WriteAlarms",
+            [*seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), "cloudwatch:TagResource", "cloudwatch:UntagResource"],
+            scope.alarms,
+        ),
+        # The first alarm of an account that has EC2 do something makes this role, in whose name it does it.
+        _allow(
+            "AlarmsRole",
+            ["iam:CreateServiceLinkedRole"],
+            scope.arn("iam", "role/aws-service-role/events.amazonaws.com/*"),
+            StringEquals={"iam:AWSServiceName": "events.amazonaws.com"},
+        ),
+        _allow(
+            "WriteLogs",
+            [
+                *seen("logs:(CreateLogGroup|DeleteLogGroup|PutRetentionPolicy)"),
+                *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", "logs:TagResource", "logs:UntagResource"),
+            ],
+            scope.logs,
+        ),
         # What the host wrote to its console, where its boot stopped.
         _allow("Console", ["ec2:GetConsoleOutput"], scope.arn("ec2", "instance/*"), StringLike=named),
         _allow(
@@ -355,17 +394,22 @@ class PipelineRoles(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PipelineRolesArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks-ci:index:PipelineRoles", name, None, opts)
-        stack, read = args.scope.stack, reading(args.scope)
+        child, stack = pulumi.ResourceOptions(parent=self), args.scope.stack
 
-        self.preview_role_arn = self._role(f"{name}-preview", args, f"{stack}-preview", {"read": read})
-        self.up_role_arn = self._role(name, args, stack, {"read": read, "write": writing(args.scope)})
+        preview, up = self._role(f"{name}-preview", args, f"{stack}-preview"), self._role(name, args, stack)
+        # A policy of its own, because a role's inline policies together have at most 10,240 characters.
+        read = aws.iam.Policy(
+            f"{name}-read", policy=policy(reading(args.scope)), path=args.scope.iam_path, tags=args.tags, opts=child
+        )
+        for role_name, role in ((f"{name}-preview", preview), (name, up)):
+            aws.iam.RolePolicyAttachment(f"{role_name}-read", role=role.name, policy_arn=read.arn, opts=child)
+        aws.iam.RolePolicy(f"{name}-write", role=up.name, policy=policy(writing(args.scope)), opts=child)
+
+        self.preview_role_arn, self.up_role_arn = preview.arn, up.arn
         self.register_outputs({"previewRoleArn": self.preview_role_arn, "upRoleArn": self.up_role_arn})
 
-    def _role(
-        self, name: str, args: PipelineRolesArgs, environment: str, policies: dict[str, list[dict]]
-    ) -> pulumi.Output[str]:
-        child = pulumi.ResourceOptions(parent=self)
-        role = aws.iam.Role(
+    def _role(self, name: str, args: PipelineRolesArgs, environment: str) -> aws.iam.Role:
+        return aws.iam.Role(
             name,
             assume_role_policy=pulumi.Output.from_input(args.provider_arn).apply(
                 lambda arn: trust(arn, args.repository, environment)
@@ -374,8 +418,5 @@ class PipelineRoles(pulumi.ComponentResource):
             permissions_boundary=args.scope.permissions_boundary,
             path=args.scope.iam_path,
             tags=args.tags,
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        for kind, statements in policies.items():
-            aws.iam.RolePolicy(f"{name}-{kind}", role=role.name, policy=policy(statements), opts=child)
-        return role.arn

@@ -209,6 +209,8 @@ def update_instance(old: Props, new: Props) -> None:
         call("ec2.start_instances id=InstanceIds[]", new)
 
 
+ALARM = """name=AlarmName alarmDescription namespace metricName dimensionList=Dimensions statistic comparisonOperator
+    threshold period evaluationPeriods treatMissingData alarmActions okActions=OKActions""".replace("\n", " ")
 ROLE = "name=RoleName assumeRolePolicy=AssumeRolePolicyDocument maxSessionDuration path"
 
 
@@ -236,6 +238,17 @@ def read_parameter(name: str, props: Props) -> Props:
     (found,) = find("ssm.get_parameter:Parameter id=Name", {"id": name}, WithDecryption=True)
     found = take(found, "name value type version arn=ARN")
     return {**found, "insecureValue": found["value"]} if "insecureValue" in props else found
+
+
+def derive_alarm(props: Props) -> Props:
+    return {"dimensionList": [{"Name": name, "Value": value} for name, value in props["dimensions"].items()]}
+
+
+def read_log_group(name: str, _props: Props) -> Props | None:
+    for group in find("logs.describe_log_groups:logGroups name=logGroupNamePrefix", {"name": name}):
+        if group["logGroupName"] == name:
+            return take(group, "name=logGroupName retentionInDays=retentionInDays kmsKeyId=kmsKeyId arn=arn")
+    return None
 
 
 def derive_record(props: Props) -> Props:
@@ -347,6 +360,22 @@ KINDS = {
         delete ssm.delete_parameter id=Name
         computed arn version
         replaces name""", read=read_parameter, secret=("value",)),
+    "aws:cloudwatch/metricAlarm:MetricAlarm": table(f"""
+        create cloudwatch.put_metric_alarm {ALARM} tagList=Tags
+        id {{name}}
+        read cloudwatch.describe_alarms:MetricAlarms id=AlarmNames[]
+        update cloudwatch.put_metric_alarm {ALARM}
+        delete cloudwatch.delete_alarms id=AlarmNames[]
+        computed arn=AlarmArn
+        replaces name""", derive=derive_alarm),
+    "aws:cloudwatch/logGroup:LogGroup": table("""
+        create logs.create_log_group name=logGroupName kmsKeyId=kmsKeyId tags=tags
+        create logs.put_retention_policy name=logGroupName retentionInDays=retentionInDays
+        id {name}
+        update logs.put_retention_policy name=logGroupName retentionInDays=retentionInDays
+        delete logs.delete_log_group name=logGroupName
+        computed arn=arn
+        replaces name""", read=read_log_group),
     "aws:route53/record:Record": table("""
         create route53.change_resource_record_sets zoneId=HostedZoneId CREATE=ChangeBatch
         id {zoneId}_{name}_{type}

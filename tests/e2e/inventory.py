@@ -33,4 +33,6 @@ def made(account: Account) -> dict[str, int]:
         "volumes": len(ec2.describe_volumes()["Volumes"]),
         "roles": len(account.client("iam").list_roles()["Roles"]),
         "parameters": len(parameters(account)),
+        "alarms": len(account.client("cloudwatch").describe_alarms()["MetricAlarms"]),
+        "log groups": len(account.client("logs").describe_log_groups()["logGroups"]),
     }

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.xdist_group("stack")  # one process, so one stack
 
 CANARY = f"canary-{os.urandom(8).hex()}"
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"
 OUTPUTS = [
     "hostname",
     "publicIp",
@@ -103,6 +104,7 @@ def up(world: World) -> World:
     """The dev stack with all that it can have but other names; each process that runs meanwhile is looked at."""
     key = world.account.client("kms").create_key()["KeyMetadata"]["Arn"]
     world.set(permissionsBoundary=BOUNDARY, iamPath="/platform/", kmsKeyArn=key, tags={"team": "platform"})
+    world.set(alarmTopicArn=TOPIC, logRetentionDays=90)
     world.set(adminCidrs=["203.0.113.7/32"], githubClientId="Iv1.0123456789abcdef", snapshotDays=7)
     world.stack.set_config("teleport-eks:githubClientSecret", automation.ConfigValue(CANARY, secret=True))
     seen: set[str] = set()
@@ -160,7 +162,8 @@ def test_the_account_has_what_the_guide_made_by_hand(up: World) -> None:
     (policy_name,) = iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=policy_name)["PolicyDocument"]
     assert policy["Statement"][0]["Resource"].endswith(":cluster/demo")
-    assert '"*"' not in json.dumps(policy)
+    wide = [s["Condition"] for s in policy["Statement"] if '"*"' in json.dumps(s)]
+    assert wide == [{"StringEquals": {"cloudwatch:namespace": "teleport-eks"}}]
 
 
 def test_the_account_has_what_it_asks_for(up: World) -> None:
@@ -179,6 +182,20 @@ def test_the_account_has_what_it_asks_for(up: World) -> None:
     tagged = [tag["ResourceId"].partition("-")[0] for tag in ec2.describe_tags(Filters=filters)["Tags"]]
     assert set(tagged) == {"i", "vol", "eipalloc", "sg", "sgr"}
     assert tagged.count("vol") == 2  # the root volume too
+
+
+def test_the_account_has_the_alarms_and_the_log_group(up: World) -> None:
+    cloudwatch, logs = up.account.client("cloudwatch"), up.account.client("logs")
+    alarms = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    assert len(alarms) == 7
+    instance = alarms["teleport-eks/dev/instance"]
+    assert instance["Dimensions"] == [{"Name": "InstanceId", "Value": up.outputs["instanceId"]}]
+    assert instance["AlarmActions"] == [TOPIC, "arn:aws:automate:eu-west-1:ec2:reboot"]
+    assert "#alarmsV2:?search=teleport-eks/dev/" in up.outputs["readme"]
+    (group,) = logs.describe_log_groups()["logGroups"]
+    assert (group["logGroupName"], group["retentionInDays"]) == ("/teleport-eks/dev", 90)
+    (key,) = up.account.client("kms").list_keys()["Keys"]
+    assert group["kmsKeyId"] == key["KeyArn"]
 
 
 def test_the_firewall_has_one_rule_per_port_and_audience(up: World) -> None:

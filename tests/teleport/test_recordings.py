@@ -45,7 +45,10 @@ def test_an_auditor_lists_and_plays_what_others_did(stack: Site, ada: Person) ->
 
 
 def test_the_audit_log_has_the_person(stack: Site, ada: Person) -> None:
-    events = [json.loads(line) for line in stack.host.sh("cat /var/lib/teleport/log/events.log").splitlines()]
+    # The CloudWatch agent finds the day's file by this pattern; events.log leads to it.
+    file = stack.host.sh("ls /var/lib/teleport/log/*/*.log")
+    assert file == stack.host.sh("readlink -f /var/lib/teleport/log/events.log")
+    events = [json.loads(line) for line in stack.host.sh(f"cat {file}").splitlines()]
     seen = {event["event"] for event in events if event.get("user") == ada.login}
     assert seen >= {"user.login", "session.start", "session.end", "exec"}
 

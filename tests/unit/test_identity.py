@@ -17,6 +17,13 @@ def test_each_permission_names_its_resource() -> None:
         assert {s["Sid"]: s["Resource"] for s in statements} == expected
 
 
+def test_the_host_writes_only_its_own_logs_and_metrics() -> None:
+    logs, metrics = permissions("arn", PARAMETERS, log_group_arn="arn:group", metrics_namespace="x")["Statement"][-2:]
+    assert logs["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert logs["Resource"] == "arn:group:*"
+    assert metrics["Condition"] == {"StringEquals": {"cloudwatch:namespace": "x"}}
+
+
 def test_only_ec2_can_assume_the_role() -> None:
     declared = record(lambda: ProxyIdentity("proxy", ProxyIdentityArgs("aws-cn", CLUSTER.arn, PARAMETERS)))
     role = declared.only("aws:iam/role:Role")

@@ -49,6 +49,7 @@ def statement(**changes: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": "ssm:GetParameter", "Resource": f"{SSM}/teleport-eks/dev", **changes}
 
 
+METRICS = {"StringEquals": {"cloudwatch:namespace": "teleport-eks"}}
 SSM = "arn:aws:ssm:eu-west-1:111122223333:parameter"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
 
@@ -181,6 +182,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             role_policy(),
             role_policy(Resource=[f"{SSM}/teleport-eks/dev/*", "arn:aws:route53:::change/*", "arn:aws:s3:::bucket/*"]),
             role_policy(Effect="Deny", Action="*", Resource="*"),
+            role_policy(Action="cloudwatch:PutMetricData", Resource="*", Condition=METRICS),
             iam_role(),
             attachment(policyArn=f"{AWS_POLICY}AmazonSSMManagedEC2InstanceDefaultPolicy"),
             Resource("aws:s3/bucketPolicy:BucketPolicy", "it", {"policy": json.dumps({"Statement": [statement()]})}),
@@ -189,6 +191,8 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (role_policy(Resource=[SSM, f"{SSM}/*"], Sid="Parameters"), f"statement Parameters: Resource is {SSM}/*"),
             (role_policy(Resource="arn:aws:s3:::*"), "Resource is arn:aws:s3:::*"),
             (role_policy(Resource="arn:*"), "Resource is arn:*"),
+            (role_policy(Action="cloudwatch:PutMetricData", Resource="*"), "Resource is *"),
+            (role_policy(Action="cloudwatch:PutDashboard", Resource="*", Condition=METRICS), "Resource is *"),
             (role_policy(Action="*"), "Action is *"),
             (role_policy(Action=["eks:DescribeCluster", "ssm:Get*"]), "Action is ssm:Get*"),
             (role_policy(NotAction="iam:*"), "NotAction covers everything except iam:*"),

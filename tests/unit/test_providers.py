@@ -43,6 +43,8 @@ def diff(provider: Provider, token: str, old: dict, new: dict) -> tuple[list[str
         ("aws:ssm/parameter:Parameter", {"name": "/a", "value": "1"}, {"value": "2"}, []),
         ("aws:ssm/parameter:Parameter", {"name": "/a", "value": "1"}, {"name": "/b"}, ["name"]),
         ("aws:ec2/securityGroup:SecurityGroup", {"description": "a"}, {"description": "b"}, ["description"]),
+        ("aws:cloudwatch/metricAlarm:MetricAlarm", {"name": "a", "period": 60}, {"period": 300}, []),
+        ("aws:cloudwatch/logGroup:LogGroup", {"name": "/a", "retentionInDays": 1}, {"name": "/b"}, ["name"]),
         ("aws:iam/rolePolicyAttachment:RolePolicyAttachment", {"policyArn": "a"}, {"policyArn": "b"}, ["policyArn"]),
     ],
 )
@@ -68,7 +70,7 @@ def test_json_with_the_same_meaning_is_no_change_and_a_tag_has_a_path() -> None:
 
 
 def test_an_unknown_type_or_function_is_an_error_that_names_it() -> None:
-    with pytest.raises(LookupError, match=r"does not know aws:s3/bucket:Bucket; it knows aws:dlm"):
+    with pytest.raises(LookupError, match=r"does not know aws:s3/bucket:Bucket; it knows aws:cloudwatch"):
         aws.Provider().Check(pb.CheckRequest(type="aws:s3/bucket:Bucket"), None)
     with pytest.raises(LookupError, match=r"does not know aws:s3/getBucket:getBucket; it knows aws:ebs"):
         aws.Provider().Invoke(pb.InvokeRequest(tok="aws:s3/getBucket:getBucket"), None)

@@ -106,6 +106,7 @@ def test_every_component_keeps_its_type_token_and_registers_its_outputs_last() -
     # With another token, every resource of the component would be replaced.
     assert tokens == {
         "address": "teleport-eks:index:ProxyAddress",
+        "alarms": "teleport-eks:index:ProxyAlarms",
         "cluster_access": "teleport-eks:index:ClusterAccess",
         "host": "teleport-eks:index:ProxyHost",
         "identity": "teleport-eks:index:ProxyIdentity",

@@ -113,6 +113,9 @@ BAD = [
     ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
     ({"waitMinutes": "long"}, "waitMinutes", "long", "must be a whole number"),
     ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map"),
+    ({"alarmTopicArn": "on-call"}, "alarmTopicArn", "on-call", "must be the ARN of a standard SNS topic"),
+    ({"alarmTopicArn": "arn:aws:sns:x:111122223333:a.fifo"}, "alarmTopicArn", "a.fifo", "a standard SNS topic"),
+    ({"logRetentionDays": "31"}, "logRetentionDays", "31", "must be 0, or what CloudWatch Logs takes: 1, 3, 5"),
     ({"topology": "ha"}, "topology", "ha", "not available yet"),
 ]
 

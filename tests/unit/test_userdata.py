@@ -3,8 +3,10 @@
 import ast
 import base64
 import dataclasses
+import fnmatch
 import gzip
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -32,6 +34,12 @@ CONFIG = HostConfig(
     parameters_path="/teleport-eks/dev",
 )
 OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
+WATCHED = dataclasses.replace(
+    CONFIG, settings=CONFIG.settings.model_copy(update={"alarm_topic_arn": TOPIC, "log_retention_days": 90})
+)
+# As the real Teleport names it: log/<the host's id>/<day>.
+AUDIT_LOG = "/var/lib/teleport/log/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log"
 SOURCES = Path(userdata.__file__).parent / "files"
 
 
@@ -87,7 +95,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -115,6 +123,30 @@ def test_values_are_quoted_for_the_shell_and_for_yaml():
 def test_a_value_with_a_line_break_is_refused():
     with pytest.raises(ValueError, match="ACME_EMAIL"):
         render(with_email("a\nTELEPORT_CDN=https://elsewhere"))
+
+
+def test_what_a_stack_does_not_ask_for_is_not_on_its_host():
+    more = files(WATCHED).keys() - files(CONFIG).keys()
+    assert {Path(path).name for path in more} == {
+        *("signals", "teleport-signals.service", "teleport-signals.timer"),
+        *("amazon-cloudwatch-agent.json", "teleport-logs.service", "more.conf"),
+    }
+    assert files(WATCHED)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
+        "[Unit]",
+        "Wants=teleport-signals.timer teleport-logs.service",
+    ]
+
+
+def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
+    written = files(WATCHED)
+    collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
+    (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
+    services = {Path(path).stem for path in written if path.endswith(".service")}
+    assert set(journal["units"]) == services
+    assert journal["log_group_name"] == audit["log_group_name"] == "/teleport-eks/dev"
+    # Not log/events.log: the agent would stay with the day to which that link leads when it starts.
+    assert fnmatch.fnmatch(AUDIT_LOG, audit["file_path"])
+    assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
 def test_the_environment_file_has_one_line_per_variable():
@@ -163,7 +195,7 @@ def test_the_script_names_only_ports_of_the_proxy():
     assert named == {Port.SSH_PROXY, Port.KUBERNETES, Port.SSH}  # and $WEB_PORT
 
 
-@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance"])
+@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance", "signals"])
 def test_shellcheck(name: str):
     shellcheck = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run(
@@ -184,20 +216,22 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
-    written = files(CONFIG)
+    written = files(WATCHED)
     for path, text in written.items():
         here = tmp_path / path.lstrip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
         # systemd-analyze looks whether the programs exist; here they do below tmp_path.
-        here.write_text(text.replace("ExecStart=/usr/local", f"ExecStart={tmp_path}/usr/local"))
+        here.write_text(text.replace("ExecStart=/usr", f"ExecStart={tmp_path}/usr"))
         here.chmod(0o755)
-    teleport = tmp_path / "usr/local/bin/teleport"
-    teleport.parent.mkdir(parents=True)
-    teleport.write_text("#!/bin/sh\n")
-    teleport.chmod(0o755)
-    units = [tmp_path / path.lstrip("/") for path in written if path.startswith("/etc/systemd/system/")]
-    for path in units:
-        path.chmod(0o644)
+    for program in ("local/bin/teleport", "bin/dnf", "bin/systemctl"):
+        here = tmp_path / "usr" / program
+        here.parent.mkdir(parents=True, exist_ok=True)
+        here.write_text("#!/bin/sh\n")
+        here.chmod(0o755)
+    units = [tmp_path / path.lstrip("/") for path in written if path.endswith((".service", ".timer"))]
+    for path in tmp_path.glob("etc/systemd/system/**/*.*"):
+        if path.is_file():
+            path.chmod(0o644)
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "teleport" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr
@@ -220,12 +254,12 @@ def test_teleport_never_starts_without_the_data_volume():
 
 def test_systemd_reads_the_calendar_of_each_timer():
     analyze = tool("systemd-analyze", "systemd")
-    for name in ("teleport-access.timer", "teleport-certificate.timer", "teleport-maintenance.timer"):
-        for expression in unit(name)["OnCalendar"]:
+    for name in ("access", "certificate", "maintenance", "signals"):
+        for expression in unit(f"teleport-{name}.timer")["OnCalendar"]:
             subprocess.run([analyze, "calendar", expression], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))

@@ -104,7 +104,11 @@ def start(unit, block):
             start_new_session=True,
         )
     (STATE / f"{unit}.pid").write_text(str(process.pid))
-    return 0 if simple else process.wait()
+    if simple:
+        return 0
+    code = process.wait()
+    (STATE / f"{unit}.code").write_text(str(code))
+    return code
 
 
 def stop(unit):
@@ -116,8 +120,21 @@ def stop(unit):
     (STATE / f"{unit}.pid").unlink(missing_ok=True)
 
 
+def show(pattern):
+    """Two properties of each unit. The real systemd would have started a unit with Restart= again."""
+    for unit in sorted(path.name for path in Path("/etc/systemd/system").glob(pattern)):
+        code = STATE / f"{unit}.code"
+        failed = not is_alive(unit) and code.exists() and code.read_text() != "0"
+        again = failed and "Restart" in read_unit(unit)
+        state = "activating" if again else "failed" if failed else "active" if is_alive(unit) else "inactive"
+        print(f"ActiveState={state}\nNRestarts={int(again)}\n")
+
+
 def main(verb, *rest):
     LOGS.mkdir(parents=True, exist_ok=True)
+    if verb == "show":
+        show(rest[-1])
+        return 0
     if verb == "reboot":
         (STATE / "reboot").touch()
     code = 0

@@ -1,0 +1,95 @@
+"""What the host tells CloudWatch about itself."""
+
+import datetime
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from tests.boot.rig import Host, libfaketime
+
+ARN = "arn:aws:sns:eu-west-1:111122223333:on-call"
+GOOD = {"CertificateDays": 89, "DiskUsed": 0, "FailedUnits": 0, "ProxyAnswers": 1}
+
+
+def measure(host: Host) -> dict[str, float]:
+    """The metrics of one run, under a stack's name that nobody had before."""
+    host.changed_config(stack=f"s{uuid.uuid4().hex}", alarm_topic_arn=ARN)
+    run = host.start("teleport-signals")
+    assert run.code == 0, run
+    now = datetime.datetime.now(datetime.UTC)
+    found = {}
+    with host.world.inside():
+        cloudwatch = host.world.aws("cloudwatch")
+        stack = [{"Name": "Stack", "Value": host.config.stack}]
+        for metric in cloudwatch.list_metrics(Namespace="teleport-eks", Dimensions=stack)["Metrics"]:
+            hour = {"StartTime": now - datetime.timedelta(minutes=30), "EndTime": now + datetime.timedelta(minutes=30)}
+            (point,) = cloudwatch.get_metric_statistics(
+                **metric, **hour, Period=3600, Statistics=["Maximum", "SampleCount"]
+            )["Datapoints"]
+            assert point["SampleCount"] == 1
+            found[metric["MetricName"]] = point["Maximum"]
+    return found
+
+
+def fail_access(host: Host) -> None:
+    host.world.fault("aws AmazonSSM", "fail", status=400, body=b"{}")
+    assert host.start("teleport-access").code
+
+
+def fail_boot(host: Host) -> None:
+    host.world.fault("imds", "fail")
+    host.configure(ADDRESS_WAIT="1")
+    assert host.start("teleport-bootstrap").code
+
+
+@pytest.fixture
+def good(running: Host) -> Host:
+    assert running.start("teleport-certificate").code == 0
+    assert running.wait_trusted()
+    return running
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changed"),
+    [
+        (lambda _: None, {}),
+        (fail_access, {"FailedUnits": 1}),
+        (fail_boot, {"FailedUnits": 1}),
+        (lambda host: host.sh("systemctl stop teleport.service"), {"ProxyAnswers": 0}),
+        (lambda host: host.sh("cat /dev/zero >/var/lib/teleport/full", check=False), {"DiskUsed": 100}),
+        (lambda host: host.configure(LD_PRELOAD=libfaketime(), FAKETIME="+80d"), {"CertificateDays": 9}),
+        (lambda host: host.sh("rm -r /var/lib/teleport/tls"), {"CertificateDays": 0}),
+    ],
+    ids=[
+        "nothing",
+        "a unit",
+        "a unit that is restarted",
+        "the proxy",
+        "the disk",
+        "an old certificate",
+        "no certificate",
+    ],
+)
+def test_what_is_bad_shows(good: Host, spoil: Callable[[Host], object], changed: dict[str, float]) -> None:
+    spoil(good)
+    found = measure(good)
+    found["DiskUsed"] -= found["DiskUsed"] % 50  # a new volume is not quite empty
+    assert found == {**GOOD, **changed}
+
+
+def test_a_self_signed_certificate_has_no_days_left(running: Host) -> None:
+    assert measure(running)["CertificateDays"] == 0
+
+
+def test_without_the_volume_there_is_no_room(running: Host) -> None:
+    running.sh("systemctl stop teleport.service; umount /var/lib/teleport")
+    assert measure(running)["DiskUsed"] == 100
+
+
+def test_a_refusal_of_cloudwatch_fails_the_unit(running: Host) -> None:
+    running.changed_config(alarm_topic_arn=ARN)
+    running.world.fault("aws .*PutMetricData|aws POST /", "fail", status=403)
+    run = running.start("teleport-signals")
+    assert run.code
+    assert "step signals: failed: aws cloudwatch put-metric-data" in run.console
