@@ -15,6 +15,7 @@ from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs
 from components.network import ProxyNetwork, ProxyNetworkArgs, rules
 from components.next_steps import next_steps, objects_directory
+from components.recordings import ProxyRecordings, ProxyRecordingsArgs
 from components.settings import Settings
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import TeamAccess, TeamAccessArgs
@@ -52,6 +53,11 @@ class TeleportProxy(pulumi.ComponentResource):
             opts=child,
         )
         address.public_ip.apply(lambda ip: self._warn(endpoint_warning(args.site, ip)))
+        recordings = (
+            ProxyRecordings(f"{name}-recordings", ProxyRecordingsArgs(settings), opts=child)
+            if settings.recordings == "s3"
+            else None
+        )
         identity = ProxyIdentity(
             f"{name}-identity",
             ProxyIdentityArgs(
@@ -60,6 +66,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
                 hosted_zone_arn=zone.arn if zone else None,
                 kms_key_arn=settings.kms_key_arn,
+                recordings_arn=recordings.bucket_arn if recordings else None,
             ),
             opts=child,
         )
@@ -135,7 +142,10 @@ class TeleportProxy(pulumi.ComponentResource):
         )
 
         configured = pulumi.Output.all(
-            hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
+            hostname=address.hostname,
+            public_ip=address.public_ip,
+            volume_id=storage.volume_id,
+            recordings_url=recordings.url if recordings else None,
         ).apply(
             lambda known: HostConfig(
                 settings=settings,
@@ -162,8 +172,10 @@ class TeleportProxy(pulumi.ComponentResource):
                 credentials=args.site.credentials,
             ),
             # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
-            # too, because resolvers remember that a name does not exist.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address]),
+            # too, because resolvers remember that a name does not exist. And what guards the recordings.
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[access, address, *([recordings] if recordings else [])]
+            ),
         )
 
         self.outputs = {
@@ -181,6 +193,7 @@ class TeleportProxy(pulumi.ComponentResource):
             "nextSteps": pulumi.Output.all(address.hostname, identity.role_arn).apply(
                 lambda known: next_steps(settings, args.site, args.stack, *known)
             ),
+            **({"recordingsBucket": recordings.bucket} if recordings else {}),
         }
         self.register_outputs(self.outputs)
 

@@ -42,6 +42,12 @@ _STATIC = {
     "access": (f"{_SCRIPTS}/access", "0755"),
     "maintenance": (f"{_SCRIPTS}/maintenance", "0755"),
 }
+# Only if recordings are kept in S3.
+_RECORDINGS = {
+    "recordings": (f"{_SCRIPTS}/recordings", "0755"),
+    "recordings.conf": (f"{_UNITS}/teleport.service.d/recordings.conf", "0644"),
+    "teleport-recordings.service": (f"{_UNITS}/teleport-recordings.service", "0644"),
+}
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
     "teleport.yaml.j2": ("/etc/teleport.yaml", "0600"),
@@ -56,7 +62,8 @@ class HostConfig:
     data volume. Under ``parameters_path`` (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>``
     (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret)
     and ``github-client-secret`` (SecureString). With ``dns_zone_id``, the host proves its name by DNS-01 through that
-    Route 53 zone, else by HTTP-01 on port 80.
+    Route 53 zone, else by HTTP-01 on port 80. ``recordings_url`` is where in S3 recordings are
+    kept, such as ``s3://bucket/records``, if not on the volume.
     """
 
     settings: Settings
@@ -67,6 +74,7 @@ class HostConfig:
     volume_id: str
     parameters_path: str
     dns_zone_id: str | None = None
+    recordings_url: str | None = None
     teleport_cdn: str = "https://cdn.teleport.dev"
 
 
@@ -96,6 +104,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         "ACME_SERVER": settings.acme_server,
         "MAINTENANCE_WINDOW": settings.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
+        **({"RECORDINGS": config.recordings_url} if config.recordings_url else {}),
     }
 
 
@@ -146,11 +155,12 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
         # The environment file has one line per value. A line break would begin another one.
         if not value.isprintable():
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
+    static = _STATIC | (_RECORDINGS if config.recordings_url else {})
     texts = [
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
         *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in _TEMPLATES.items()),
-        *((*target, _source(name)) for name, target in _STATIC.items()),
+        *((*target, _source(name)) for name, target in static.items()),
     ]
     return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
 
