@@ -26,52 +26,8 @@ ACTIONS = {
 }
 
 
-def action(request: str) -> str:
-    """The request itself, if it is none of those."""
-    return next((name for pattern, name in ACTIONS.items() if re.fullmatch(pattern, request)), request)
-
-
-def says(person: Person, word: str) -> str:
-    """A session in a pod that shows this word. Returns its id."""
-    person.sign_in()
-    session = person.shell()
-    session.type(f"echo said-$((40 + 2))-{word}")
-    session.read(f"said-42-{word}")
-    session.type("exit")
-    assert session.wait() == 0
-    session.close()
-    return person.login
-
-
-class Recordings:
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.auditor = site.person("olga", ("acme", "audit"))
-
-    def of(self, login: str) -> str:
-        """The id of the one recording of this person, once it is uploaded."""
-
-        def found() -> list[str]:
-            listed = json.loads(self.auditor.can("tsh", "recordings", "ls", "--format=json"))
-            return [item["sid"] for item in listed if item["user"] == login]
-
-        wait_for(found, f"no recording of {login} is listed")
-        (session,) = found()
-        return session
-
-    def played(self, session: str) -> str:
-        return self.auditor.run("tsh", "play", "--format=text", session).stdout
-
-    def objects(self) -> dict[str, int]:
-        with self.site.world.inside():
-            found = self.site.world.aws("s3").list_object_versions(Bucket=BUCKET).get("Versions", [])
-        return {item["Key"]: item["Size"] for item in found}
-
-    def files(self) -> list[str]:
-        return self.site.host.sh(f"ls {RECORDS} | grep tar$ || true").split()
-
-
-def boots(site: Site, **changes: object) -> None:
+def moves(site: Site, **changes: object) -> None:
+    """To another instance, as `pulumi up` would."""
     site.host.power_off()
     site.host = site.new_host(**changes)
     run = site.host.start("teleport-bootstrap", timeout=120)
@@ -79,44 +35,126 @@ def boots(site: Site, **changes: object) -> None:
     assert site.access().code == 0
 
 
-def test_explore(site: Site) -> None:
+class Recordings:
+    """What an auditor sees of them, and where they are."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.sessions = site, dict[str, str]()
+        self.auditor = site.person("olga", ("acme", "audit"))
+        self.auditor.sign_in()
+
+    def record(self, login: str) -> Person:
+        """A person's only session, in which they say their name."""
+        person = self.site.person(login, ("acme", "dev"))
+        person.sign_in()
+        session = person.shell()
+        session.type(f"echo {login}-$((40 + 2))")
+        session.read(f"{login}-42")
+        session.type("exit")
+        assert session.wait() == 0
+        session.close()
+        return person
+
+    def wait(self, login: str) -> None:
+        """Until that is listed and played."""
+
+        def found() -> list[str]:
+            listed = json.loads(self.auditor.can("tsh", "recordings", "ls", "--format=json"))
+            return [item["sid"] for item in listed if item["user"] == login]
+
+        wait_for(found, f"no recording of {login} is listed")
+        (self.sessions[login],) = found()
+        wait_for(lambda: self.is_played(login), f"the recording of {login} is not played")
+
+    def is_played(self, login: str) -> bool:
+        said = self.auditor.run("tsh", "play", "--format=text", self.sessions[login]).stdout
+        assert f"{login}-42" in said or "was not found" in said, said
+        return f"{login}-42" in said
+
+    def is_on_the_volume(self, login: str) -> bool:
+        return f"{self.sessions[login]}.tar" in self.site.host.sh(f"ls {RECORDS}").split()
+
+    def is_in_the_bucket(self, login: str) -> bool:
+        with self.site.world.inside():
+            found = self.site.world.aws("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        return f"records/{self.sessions[login]}.tar" in [item["Key"] for item in found]
+
+
+@pytest.fixture(scope="module")
+def recordings(site: Site) -> Iterator[Recordings]:
+    """Vera was recorded on the volume. From then on, recordings are kept in the bucket, and Teleport has started."""
     site.up()
-    r = Recordings(site)
-    r.auditor.sign_in()
-    vera = site.person("vera", ("acme", "dev"))
-    says(vera, "vera")
-    old = r.of("vera")
-    wait_for(lambda: "said-42-vera" in r.played(old), "x")
-    print(r.site.host.sh(f"find {RECORDS} /var/lib/teleport/log/upload"))
+    made = Recordings(site)
+    made.record("vera")
+    made.wait("vera")
     with site.world.inside():
         s3 = site.world.aws("s3")
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": site.host.config.region})
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    site.world.requests.clear()
-    boots(site, recordings_url=f"s3://{BUCKET}/records")
-    print("PLAY", r.played(old))
-    run = site.host.start("teleport-recordings")
-    print(run)
-    print("PLAY", r.played(old))
-    print(r.objects(), r.files())
-    run = site.host.start("teleport-recordings")
-    print(run)
-    walt = site.person("walt", ("acme", "dev"))
-    says(walt, "walt")
-    new = r.of("walt")
-    wait_for(lambda: "said-42-walt" in r.played(new), "y")
-    print(r.objects(), r.files())
-    print("\n".join(q for q in site.world.requests if BUCKET in q))
-    print(
-        r.site.host.sh(
-            f"find {RECORDS} /var/lib/teleport/log/upload; ls -la /var/lib/teleport/log; grep -i 's3' /var/log/rig/teleport.service.log | head -20; cat /run/rig/queued"
-        )
-    )
-    site.host.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full", check=False)
-    session = Session(walt.command("kubectl", "exec", "-it", "-n", "shop", "web", "--", "sh", "-i"))
-    print("FULL", session.wait(), session.seen)
-    session.close()
-    site.host.sh("rm /var/lib/teleport/full")
-    boots(site)
-    print("BACK", r.played(old)[-200:], r.played(new)[-200:])
-    assert 0
+    site.world.clear()
+    moves(site, recordings_url=f"s3://{BUCKET}/records")
+    yield made
+    moves(site)
+
+
+def test_what_was_recorded_on_the_volume_is_copied_and_played(recordings: Recordings) -> None:
+    assert not recordings.is_played("vera")
+    run = recordings.site.host.start("teleport-recordings")
+    assert run.code == 0, run
+    assert recordings.is_played("vera")
+    assert recordings.is_in_the_bucket("vera")
+    assert recordings.is_on_the_volume("vera")
+
+
+def test_new_sessions_are_recorded_in_the_bucket_only(recordings: Recordings) -> None:
+    recordings.record("walt")
+    recordings.wait("walt")
+    assert recordings.is_in_the_bucket("walt")
+    assert not recordings.is_on_the_volume("walt")
+
+
+def test_while_s3_is_away_sessions_are_kept_on_the_volume(recordings: Recordings) -> None:
+    fault = recordings.site.world.fault(f"aws (PUT|POST) /{BUCKET}/", "fail", status=503)
+    recordings.record("xena")
+    wait_for(fault.reached.is_set, "Teleport does not try to upload it")
+    requests = list(recordings.site.world.requests)
+    recordings.site.world.clear()
+    recordings.site.world.requests += requests
+    recordings.wait("xena")
+    assert recordings.is_in_the_bucket("xena")
+
+
+def test_without_room_on_the_volume_there_is_still_no_session(recordings: Recordings) -> None:
+    yuri, host = recordings.record("yuri"), recordings.site.host
+    recordings.wait("yuri")
+    host.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full", check=False)
+    session = Session(yuri.command("kubectl", "exec", "-it", "-n", "shop", "web", "--", "sh", "-i"))
+    try:
+        assert session.wait() != 0
+        assert "no space left on device" in session.seen
+    finally:
+        session.close()
+        host.sh("rm /var/lib/teleport/full")
+
+
+def test_the_host_may_do_what_teleport_did_and_no_more(recordings: Recordings) -> None:
+    requests = [request[4:] for request in recordings.site.world.requests if f"/{BUCKET}" in request]
+    done = {
+        next((name for form, name in ACTIONS.items() if re.fullmatch(form, request)), request) for request in requests
+    }
+    arn = f"arn:aws:s3:::{BUCKET}"
+    statements = permissions("arn", "arn", recordings_arn=arn)["Statement"]
+    allowed = {action for s in statements if arn in s["Resource"] for action in s["Action"]}
+    assert done <= allowed
+    # A day after a session that nobody ended, Teleport looks for its upload, and completes or aborts it.
+    later = {"s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads", "s3:ListMultipartUploadParts"}
+    assert allowed - done <= later
+
+
+def test_back_on_the_volume_what_is_in_the_bucket_is_not_played(recordings: Recordings) -> None:
+    moves(recordings.site)
+    assert recordings.is_played("vera")
+    assert not recordings.is_played("walt")
+    recordings.record("zoe")
+    recordings.wait("zoe")
+    assert recordings.is_on_the_volume("zoe")
