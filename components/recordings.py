@@ -123,7 +123,8 @@ class ProxyRecordings(pulumi.ComponentResource):
                 f"{name}-lock",
                 bucket=bucket.id,
                 rule={"default_retention": {"mode": "GOVERNANCE", "days": settings.recordings_lock_days}},
-                opts=after_versioning,
+                # Not kept: without it new recordings are not locked, and those that are stay locked.
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
             )
 
         self.bucket = bucket.id

@@ -33,6 +33,7 @@ REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
 NAMED = "teleport-*"
 HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
 INSTANCE_PROFILE = "teleport-identity-profile-*"
+RECORDINGS = "teleport-recordings-*"
 # The tag of a volume and of its daily snapshots, which says whose they are.
 SNAPSHOTS_OF = "teleport-eks/snapshots"
 ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
@@ -70,6 +71,7 @@ class Scope:
     permissions_boundary: str | None = None
     iam_path: str = "/"
     kms_key_arn: str | None = None
+    recordings_in_s3: bool = False
 
     def arn(self, service: str, resource: str) -> str:
         region = "" if service == "iam" else self.region
@@ -89,6 +91,10 @@ class Scope:
     @property
     def zone(self) -> str:
         return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
+
+    @property
+    def recordings(self) -> str:
+        return f"arn:{self.partition}:s3:::{RECORDINGS}"
 
     @property
     def policies(self) -> list[str]:
@@ -130,6 +136,16 @@ def reading(scope: Scope) -> list[dict]:
                 scope.zone,
             ),
         ]
+    if scope.recordings_in_s3:
+        read = [
+            *seen(r"s3:(Get|List)\w+"),
+            # What the provider reads of every bucket.
+            *(f"s3:GetBucket{what}" for what in ("Acl", "CORS", "Location", "Logging", "RequestPayment", "Website")),
+            "s3:GetAccelerateConfiguration",
+            "s3:GetReplicationConfiguration",
+            "s3:ListTagsForResource",
+        ]
+        statements.append(_allow("Recordings", read, scope.recordings))
     if scope.state_bucket:
         bucket = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
         statements += [
@@ -284,6 +300,9 @@ def writing(scope: Scope) -> list[dict]:
             ),
             _allow("RecordIsThere", ["route53:GetChange"], f"arn:{scope.partition}:route53:::change/*"),
         ]
+    if scope.recordings_in_s3:
+        # The bucket, and no recording in it: s3:DeleteBucket works only if it is empty.
+        statements.append(_allow("WriteRecordings", seen(r"s3:(Create|Delete|Put)\w+"), scope.recordings))
     if scope.state_bucket:
         objects = f"arn:{scope.partition}:s3:::{scope.state_bucket}/.pulumi/*"
         statements.append(_allow("WriteState", ["s3:DeleteObject", "s3:PutObject"], objects))
@@ -355,17 +374,22 @@ class PipelineRoles(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: PipelineRolesArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks-ci:index:PipelineRoles", name, None, opts)
-        stack, read = args.scope.stack, reading(args.scope)
+        child, stack = pulumi.ResourceOptions(parent=self), args.scope.stack
 
-        self.preview_role_arn = self._role(f"{name}-preview", args, f"{stack}-preview", {"read": read})
-        self.up_role_arn = self._role(name, args, stack, {"read": read, "write": writing(args.scope)})
+        preview, up = self._role(f"{name}-preview", args, f"{stack}-preview"), self._role(name, args, stack)
+        # A policy of its own, because a role's inline policies together have at most 10,240 characters.
+        read = aws.iam.Policy(
+            f"{name}-read", policy=policy(reading(args.scope)), path=args.scope.iam_path, tags=args.tags, opts=child
+        )
+        for role_name, role in ((f"{name}-preview", preview), (name, up)):
+            aws.iam.RolePolicyAttachment(f"{role_name}-read", role=role.name, policy_arn=read.arn, opts=child)
+        aws.iam.RolePolicy(f"{name}-write", role=up.name, policy=policy(writing(args.scope)), opts=child)
+
+        self.preview_role_arn, self.up_role_arn = preview.arn, up.arn
         self.register_outputs({"previewRoleArn": self.preview_role_arn, "upRoleArn": self.up_role_arn})
 
-    def _role(
-        self, name: str, args: PipelineRolesArgs, environment: str, policies: dict[str, list[dict]]
-    ) -> pulumi.Output[str]:
-        child = pulumi.ResourceOptions(parent=self)
-        role = aws.iam.Role(
+    def _role(self, name: str, args: PipelineRolesArgs, environment: str) -> aws.iam.Role:
+        return aws.iam.Role(
             name,
             assume_role_policy=pulumi.Output.from_input(args.provider_arn).apply(
                 lambda arn: trust(arn, args.repository, environment)
@@ -374,8 +398,5 @@ class PipelineRoles(pulumi.ComponentResource):
             permissions_boundary=args.scope.permissions_boundary,
             path=args.scope.iam_path,
             tags=args.tags,
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        for kind, statements in policies.items():
-            aws.iam.RolePolicy(f"{name}-{kind}", role=role.name, policy=policy(statements), opts=child)
-        return role.arn

@@ -317,7 +317,8 @@ def of_bucket(what: str, name: str, shape: Derive, delete: str = "") -> Kind:
         update s3.put_{what} bucket document={name}
         replaces bucket
         {f"delete s3.{delete} bucket" if delete else ""}"""
-    return table(text, derive=lambda props: {"document": there(shape(props))}, read=read)
+    unlocked = {"no_rule": {"ObjectLockEnabled": "Enabled"}}
+    return table(text, derive=lambda props: {"document": there(shape(props)), **unlocked}, read=read)
 
 
 def public_access(props: Props) -> Props:
@@ -431,6 +432,7 @@ KINDS = {
     "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration": of_bucket(
         *("object_lock_configuration", "ObjectLockConfiguration"),
         lambda props: {"objectLockEnabled": "Enabled", "rule": props["rule"]},
+        "put_object_lock_configuration no_rule=ObjectLockConfiguration",
     ),
     "aws:s3/bucketPolicy:BucketPolicy": table("""
         create s3.put_bucket_policy bucket policy

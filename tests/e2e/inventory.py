@@ -33,4 +33,5 @@ def made(account: Account) -> dict[str, int]:
         "volumes": len(ec2.describe_volumes()["Volumes"]),
         "roles": len(account.client("iam").list_roles()["Roles"]),
         "parameters": len(parameters(account)),
+        "buckets": len(account.client("s3").list_buckets()["Buckets"]),
     }

@@ -65,9 +65,12 @@ def test_new_recordings_are_locked_if_the_stack_says_so() -> None:
 @pytest.mark.parametrize("protect", ["true", "false"])
 def test_what_is_protected_stays_when_it_leaves_the_stack(protect: str) -> None:
     declared = declare(protect=protect, recordingsLockDays="1")
-    parts = [request for name, request in declared.requests.items() if name != "proxy"] + [declared.requests["proxy"]]
-    kept = [request.retainOnDelete for request in parts if request.type.startswith("aws:")]
-    assert kept == [protect == "true"] * 7
+    kept = {
+        name: request.retainOnDelete for name, request in declared.requests.items() if request.type.startswith("aws:")
+    }
+    # Without the setting, the lock has to go.
+    assert not kept.pop("proxy-lock")
+    assert list(kept.values()) == [protect == "true"] * 6
     assert declared.only("aws:s3/bucket:Bucket")["forceDestroy"] == (protect == "false")
 
 
