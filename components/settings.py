@@ -594,9 +594,9 @@ class Settings(_Model):
         return "arm64" if "g" in self.instance_type.partition(".")[0] else "amd64"
 
     @property
-    def web_port(self) -> Port:
+    def web_port(self) -> int:
         """Where the web page is, and where tsh learns of the other ports, if there are any."""
-        return Port.MULTIPLEX if self.listener_mode == "multiplex" else Port.WEB
+        return int(Port.MULTIPLEX if self.listener_mode == "multiplex" else Port.WEB)
 
     def warnings(self) -> list[str]:
         """Risks that the operator accepted, to repeat at each preview."""
