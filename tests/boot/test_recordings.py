@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.boot.conftest import Rig
 from tests.boot.rig import Host
 
 RECORDS = "/var/lib/teleport/log/records"
@@ -14,20 +13,18 @@ def bucket(host: Host) -> str:
 
 
 @pytest.fixture
-def host(rig: Rig, running: Host) -> Host:
+def host(running: Host) -> Host:
     """A proxy with two recordings, whose user data has changed to a bucket that is there."""
     running.sh(f"mkdir -p {RECORDS}/multi/upload && cd {RECORDS} && echo one >one.tar && echo two >two.tar")
-    with rig.world.inside():
-        s3 = rig.world.aws("s3")
-        s3.create_bucket(Bucket=bucket(running), CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    running.changed_config(recordings_url=f"s3://{bucket(running)}/records")
+    place = {"LocationConstraint": running.config.region}
+    running.world.aws("s3").create_bucket(Bucket=bucket(running), CreateBucketConfiguration=place)
+    running.write_user_data(recordings_url=f"s3://{bucket(running)}/records")
     running.reboot()
     return running
 
 
 def copied(host: Host) -> set[str]:
-    with host.world.inside():
-        found = host.world.aws("s3").list_objects_v2(Bucket=bucket(host)).get("Contents", [])
+    found = host.world.aws("s3").list_objects_v2(Bucket=bucket(host)).get("Contents", [])
     return {item["Key"] for item in found}
 
 
@@ -51,8 +48,7 @@ def test_they_are_copied_once_and_stay_on_the_volume(host: Host) -> None:
     assert host.sh(f"cat {RECORDS}/one.tar {RECORDS}/two.tar") == "one\ntwo"
 
     # What expires does not come back; what was recorded on the volume meanwhile, because the stack went back, comes.
-    with host.world.inside():
-        host.world.aws("s3").delete_object(Bucket=bucket(host), Key="records/one.tar")
+    host.world.aws("s3").delete_object(Bucket=bucket(host), Key="records/one.tar")
     host.sh(f"echo three >{RECORDS}/three.tar")
     assert host.start(COPY).code == 0
     assert copied(host) == {"records/two.tar", "records/three.tar"}
@@ -63,7 +59,7 @@ def test_they_are_copied_once_and_stay_on_the_volume(host: Host) -> None:
 
 def test_back_on_the_volume_nothing_is_copied(host: Host) -> None:
     """With updates in place, the unit is still there."""
-    host.changed_config(recordings_url=None)
+    host.write_user_data(recordings_url=None)
     assert host.start("teleport-bootstrap").code == 0
     host.world.requests.clear()
     run = host.start(COPY)

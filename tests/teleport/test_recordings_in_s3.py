@@ -75,8 +75,7 @@ class Recordings:
         return f"{self.sessions[login]}.tar" in self.site.host.sh(f"ls {RECORDS}").split()
 
     def is_in_the_bucket(self, login: str) -> bool:
-        with self.site.world.inside():
-            found = self.site.world.aws("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        found = self.site.world.aws("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
         return f"records/{self.sessions[login]}.tar" in [item["Key"] for item in found]
 
 
@@ -87,10 +86,9 @@ def recordings(site: Site) -> Iterator[Recordings]:
     made = Recordings(site)
     made.record("vera")
     made.wait("vera")
-    with site.world.inside():
-        s3 = site.world.aws("s3")
-        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": site.host.config.region})
-        s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3, place = site.world.aws("s3"), {"LocationConstraint": site.host.config.region}
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     site.world.clear()
     moves(site, recordings_url=f"s3://{BUCKET}/records")
     yield made
