@@ -28,12 +28,12 @@ def tls_only(bucket_arn: str) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def lifecycle(days: int) -> list[dict]:
+def lifecycle(days: int) -> "list[aws.s3.BucketLifecycleConfigurationRuleArgsDict]":
     """The bucket's rules, if recordings expire after ``days``; 0: they do not.
 
     If they do not expire, older versions stay too: Teleport plays the oldest, so nobody can replace a recording.
     """
-    rules: list[dict] = [
+    rules: list[aws.s3.BucketLifecycleConfigurationRuleArgsDict] = [
         {
             "id": "unfinished",
             "status": "Enabled",

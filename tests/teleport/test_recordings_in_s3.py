@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 
+import pexpect
 import pytest
 
 from components.identity import permissions
 from tests.boot.rig import wait_for
-from tests.teleport.people import Person, Session
+from tests.teleport.people import SHELL, Person
 from tests.teleport.stage import Site
 
 BUCKET = "teleport-recordings-1234567"
@@ -26,7 +27,7 @@ ACTIONS = {
 }
 
 
-def moves(site: Site, **changes: object) -> None:
+def moves(site: Site, **changes: str) -> None:
     """To another instance, as `pulumi up` would."""
     site.host.power_off()
     site.host = site.new_host(**changes)
@@ -47,12 +48,12 @@ class Recordings:
         """A person's only session, in which they say their name."""
         person = self.site.person(login, ("acme", "dev"))
         person.sign_in()
-        session = person.shell()
-        session.type(f"echo {login}-$((40 + 2))")
-        session.read(f"{login}-42")
-        session.type("exit")
+        session = person.open_shell()
+        session.sendline(f"echo {login}-$((40 + 2))")
+        session.expect_exact(f"{login}-42")
+        session.sendline("exit")
+        session.expect(pexpect.EOF)
         assert session.wait() == 0
-        session.close()
         return person
 
     def wait(self, login: str) -> None:
@@ -115,9 +116,7 @@ def test_while_s3_is_away_sessions_are_kept_on_the_volume(recordings: Recordings
     fault = recordings.site.world.fault(f"aws (PUT|POST) /{BUCKET}/", "fail", status=503)
     recordings.record("xena")
     wait_for(fault.reached.is_set, "Teleport does not try to upload it")
-    requests = list(recordings.site.world.requests)
-    recordings.site.world.clear()
-    recordings.site.world.requests += requests
+    fault.times = 0
     recordings.wait("xena")
     assert recordings.is_in_the_bucket("xena")
 
@@ -126,12 +125,12 @@ def test_without_room_on_the_volume_there_is_still_no_session(recordings: Record
     yuri, host = recordings.record("yuri"), recordings.site.host
     recordings.wait("yuri")
     host.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full", check=False)
-    session = Session(yuri.command("kubectl", "exec", "-it", "-n", "shop", "web", "--", "sh", "-i"))
     try:
+        session = yuri.spawn(*SHELL, "-n", "shop", "web", "--", "sh", "-i")
+        session.expect(pexpect.EOF)
+        assert "no space left on device" in (session.before or "")
         assert session.wait() != 0
-        assert "no space left on device" in session.seen
     finally:
-        session.close()
         host.sh("rm /var/lib/teleport/full")
 
 
