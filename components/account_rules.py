@@ -16,6 +16,7 @@ TAGGED = {
     "aws:ec2/eip:Eip",
     "aws:ec2/securityGroup:SecurityGroup",
     "aws:eks/accessEntry:AccessEntry",
+    "aws:s3/bucket:Bucket",
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
 }

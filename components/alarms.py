@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.settings import Settings
-
 NAMESPACE = "teleport-eks"  # of the metrics that userdata/files/signals sends each minute
 HOST, EC2 = NAMESPACE, "AWS/EC2"
 AT_LEAST, BELOW = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
@@ -63,7 +61,7 @@ ALARMS = (
 
 @dataclass(frozen=True)
 class ProxyAlarmsArgs:
-    settings: Settings
+    topic_arn: str
     stack: str
     partition: str
     region: str
@@ -75,7 +73,6 @@ class ProxyAlarms(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProxyAlarmsArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyAlarms", name, None, opts)
-        topic = args.settings.alarm_topic_arn
         for alarm in ALARMS:
             ec2_does = [f"arn:{args.partition}:automate:{args.region}:ec2:{alarm.action}"] if alarm.action else []
             aws.cloudwatch.MetricAlarm(
@@ -92,8 +89,8 @@ class ProxyAlarms(pulumi.ComponentResource):
                 period=alarm.minutes * 60,
                 evaluation_periods=alarm.periods,
                 treat_missing_data=alarm.missing,
-                alarm_actions=[topic, *ec2_does],
-                ok_actions=[topic],
+                alarm_actions=[args.topic_arn, *ec2_does],
+                ok_actions=[args.topic_arn],
                 opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})

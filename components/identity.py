@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
+from components.recordings import FOLDER
+
 # For Session Manager's agent. AmazonSSMManagedInstanceCore is better known, but it may also read every parameter of
 # the account. This one may read none.
 SESSION_MANAGER_POLICY = "AmazonSSMManagedEC2InstanceDefaultPolicy"
@@ -24,13 +26,14 @@ def permissions(
     kms_key_arn: str | None = None,
     log_group_arn: str | None = None,
     metrics_namespace: str | None = None,
+    recordings_arn: str | None = None,
 ) -> dict:
     """The host's policy document.
 
     ``parameters_arn`` is the path of the stack's own SSM parameters, for example
     ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
-    ``kms_key_arn`` is the key of the client secret, if it is not AWS's own; ``log_group_arn`` and
-    ``metrics_namespace`` are where the host may write logs and metrics.
+    ``kms_key_arn`` is the key of the client secret and the recordings, if it is not AWS's own; ``log_group_arn`` and
+    ``metrics_namespace`` are where the host may write logs and metrics; ``recordings_arn`` is the recordings' bucket.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
@@ -52,6 +55,37 @@ def permissions(
                 "Action": "kms:Decrypt",
                 "Resource": kms_key_arn,
                 "Condition": secrets,
+            }
+        )
+    if recordings_arn:
+        # What Teleport calls (lib/events/s3sessions), and nothing that deletes. It names a version whenever it reads.
+        statements += [
+            {
+                "Sid": "Recordings",
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"],
+                "Resource": recordings_arn,
+            },
+            {
+                "Sid": "Recording",
+                "Effect": "Allow",
+                "Action": [
+                    "s3:AbortMultipartUpload",
+                    "s3:GetObjectVersion",
+                    "s3:ListMultipartUploadParts",
+                    "s3:PutObject",
+                ],
+                "Resource": f"{recordings_arn}/{FOLDER}/*",
+            },
+        ]
+    if recordings_arn and kms_key_arn:
+        statements.append(
+            {
+                "Sid": "RecordingsKey",
+                "Effect": "Allow",
+                "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+                "Resource": kms_key_arn,
+                "Condition": {"StringEquals": {"kms:EncryptionContext:aws:s3:arn": recordings_arn}},
             }
         )
     if hosted_zone_arn:
@@ -102,6 +136,7 @@ class ProxyIdentityArgs:
     kms_key_arn: str | None = None
     log_group_arn: str | None = None
     metrics_namespace: str | None = None
+    recordings_arn: pulumi.Input[str] | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -129,6 +164,7 @@ class ProxyIdentity(pulumi.ComponentResource):
                 args.kms_key_arn,
                 args.log_group_arn,
                 args.metrics_namespace,
+                args.recordings_arn,
             ).apply(lambda names: json.dumps(permissions(*names))),
             opts=child,
         )

@@ -17,6 +17,7 @@ from components.host import ProxyHost, ProxyHostArgs
 from components.identity import ProxyIdentity, ProxyIdentityArgs
 from components.network import ProxyNetwork, ProxyNetworkArgs, rules
 from components.next_steps import next_steps, objects_directory
+from components.recordings import ProxyRecordings, ProxyRecordingsArgs
 from components.settings import Settings
 from components.storage import ProxyStorage, ProxyStorageArgs
 from components.team_access import TeamAccess, TeamAccessArgs
@@ -54,6 +55,9 @@ class TeleportProxy(pulumi.ComponentResource):
             opts=child,
         )
         address.public_ip.apply(lambda ip: self._warn(endpoint_warning(args.site, ip)))
+        recordings = []
+        if settings.recordings == "s3":
+            recordings.append(ProxyRecordings(f"{name}-recordings", ProxyRecordingsArgs(settings), opts=child))
         identity = ProxyIdentity(
             f"{name}-identity",
             ProxyIdentityArgs(
@@ -68,6 +72,7 @@ class TeleportProxy(pulumi.ComponentResource):
                     else None
                 ),
                 metrics_namespace=METRICS if settings.alarm_topic_arn else None,
+                recordings_arn=recordings[0].bucket_arn if recordings else None,
             ),
             opts=child,
         )
@@ -154,7 +159,10 @@ class TeleportProxy(pulumi.ComponentResource):
         )
 
         configured = pulumi.Output.all(
-            hostname=address.hostname, public_ip=address.public_ip, volume_id=storage.volume_id
+            hostname=address.hostname,
+            public_ip=address.public_ip,
+            volume_id=storage.volume_id,
+            recordings_url=recordings[0].url if recordings else None,
         ).apply(
             lambda known: HostConfig(
                 settings=settings,
@@ -181,14 +189,15 @@ class TeleportProxy(pulumi.ComponentResource):
                 credentials=args.site.credentials,
             ),
             # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
-            # too, because resolvers remember that a name does not exist. The host may not create the log group.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address, *logs]),
+            # too, because resolvers remember that a name does not exist. The host may not create the log group, and
+            # what guards the recordings comes before the first one.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address, *logs, *recordings]),
         )
         if settings.alarm_topic_arn:
             ProxyAlarms(
                 f"{name}-alarms",
                 ProxyAlarmsArgs(
-                    settings=settings,
+                    topic_arn=settings.alarm_topic_arn,
                     stack=args.stack,
                     partition=cluster.partition,
                     region=cluster.region,
@@ -213,6 +222,7 @@ class TeleportProxy(pulumi.ComponentResource):
             "nextSteps": pulumi.Output.all(address.hostname, identity.role_arn).apply(
                 lambda known: next_steps(settings, args.site, args.stack, *known)
             ),
+            **({"recordingsBucket": recordings[0].bucket} if recordings else {}),
         }
         self.register_outputs(self.outputs)
 

@@ -364,7 +364,24 @@ class Settings(_Model):
         examples=["shared"],
     )
     recordings: Literal["local", "s3"] = Field(
-        default="local", description="Where session recordings are kept.", examples=["local"]
+        default="local",
+        description="Where session recordings are kept: on the data volume, or in an S3 bucket of the stack's own.",
+        examples=["s3"],
+    )
+    recordings_days: int = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="After how many days recordings in S3 expire. They are deleted for good 30 days later. 0: never.",
+        examples=[365],
+    )
+    recordings_lock_days: int = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="For how many days nobody can delete or replace a new recording in S3, unless they have the right "
+        "`s3:BypassGovernanceRetention`. 0: no lock.",
+        examples=[90],
     )
     topology: Literal["single", "ha"] = Field(
         default="single", description="One instance, or several.", examples=["single"]
@@ -440,8 +457,9 @@ class Settings(_Model):
     kms_key_arn: str | None = Field(
         default=None,
         pattern=KMS_KEY,
-        description="The KMS key for the volumes, their snapshots, the logs and the GitHub client secret. By default "
-        "AWS's own. A data volume keeps its key; docs/operations.md says how to move it to another one.",
+        description="The KMS key for the volumes, their snapshots, the recordings in S3, the logs and the GitHub "
+        "client secret. By default AWS's own. A data volume keeps its key; docs/operations.md says how to move it to "
+        "another one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )
     tags: Annotated[
@@ -453,7 +471,9 @@ class Settings(_Model):
         examples=[{"team": "platform", "cost-center": "1234"}],
     )
     protect: bool = Field(
-        default=True, description="Protects the address and the data volume from deletion.", examples=[True]
+        default=True,
+        description="Protects the address and the data volume from deletion, and keeps the bucket of the recordings.",
+        examples=[True],
     )
 
     @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", mode="before")
@@ -569,10 +589,26 @@ class Settings(_Model):
             raise ValueError(f"must be 0, or what CloudWatch Logs takes: {', '.join(map(str, RETENTION_DAYS))}")
         return days
 
-    @field_validator("recordings", "topology")
+    @field_validator("recordings_days", "recordings_lock_days")
+    @classmethod
+    def _is_about_the_bucket(cls, days: int, info: ValidationInfo) -> int:
+        if days and info.data.get("recordings") == "local":
+            raise ValueError(
+                f"needs {NAMESPACE}:recordings: s3; on the data volume, nothing deletes or locks recordings"
+            )
+        return days
+
+    @field_validator("recordings_lock_days")
+    @classmethod
+    def _lock_ends_before_the_recording(cls, days: int, info: ValidationInfo) -> int:
+        if 0 < info.data.get("recordings_days", 0) < days:
+            raise ValueError("must not be more than recordingsDays, because a locked recording cannot be deleted")
+        return days
+
+    @field_validator("topology")
     @classmethod
     def _is_there_yet(cls, value: str) -> str:
-        if value in ("s3", "ha"):
+        if value == "ha":
             raise ValueError("is not available yet")
         return value
 
@@ -586,9 +622,9 @@ class Settings(_Model):
         return "arm64" if "g" in self.instance_type.partition(".")[0] else "amd64"
 
     @property
-    def web_port(self) -> Port:
+    def web_port(self) -> int:
         """Where the web page is, and where tsh learns of the other ports, if there are any."""
-        return Port.MULTIPLEX if self.listener_mode == "multiplex" else Port.WEB
+        return int(Port.MULTIPLEX if self.listener_mode == "multiplex" else Port.WEB)
 
     def warnings(self) -> list[str]:
         """Risks that the operator accepted, to repeat at each preview."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Pulumi runs this directory as a program, so `checks` is a top-level module here.
-from checks import RULES, UNKNOWN, Resource, Rule
+from checks import RULES, UNKNOWN, WHOLE_STACK, Resource, Rule
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -21,6 +21,8 @@ from pulumi_policy import (
     ReportViolation,
     ResourceValidationArgs,
     ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
 )
 from pulumi_policy.proxy import UnknownValueError
 
@@ -59,7 +61,25 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
     )
 
 
-policies: list[Policy] = [policy(rule) for rule in RULES]
+def stack_policy(rule: Rule) -> StackValidationPolicy:
+    def validate(args: StackValidationArgs, report_violation: ReportViolation) -> None:
+        parts: dict[str, list[Resource]] = {}
+        for found in args.resources:
+            for bucket in found.property_dependencies.get("bucket", []):
+                part = Resource(found.resource_type, found.name, plain(found.props))
+                parts.setdefault(bucket.urn, []).append(part)
+        for found in args.resources:
+            its = tuple(parts.get(found.urn, ()))
+            resource = Resource(found.resource_type, found.name, plain(found.props), found.opts.protect, its)
+            for violation in rule.violations(resource, args.get_config()):
+                report_violation(violation, found.urn)
+
+    return StackValidationPolicy(
+        name=rule.name, description=rule.description, validate=validate, remediation_steps=rule.remedy
+    )
+
+
+policies: list[Policy] = [stack_policy(rule) if rule.name in WHOLE_STACK else policy(rule) for rule in RULES]
 
 if __name__ == "__main__":
     PolicyPack("teleport-eks", policies, EnforcementLevel.MANDATORY)

@@ -31,12 +31,16 @@ UNKNOWN: Any = _Unknown()
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource as its provider gets it. ``props``: camelCase names with dicts, lists, scalars or UNKNOWN."""
+    """A resource as its provider gets it. ``props``: camelCase names with dicts, lists, scalars or UNKNOWN.
+
+    ``parts``, only for rules of ``WHOLE_STACK``: the resources whose property ``bucket`` is this one.
+    """
 
     type: str
     name: str
     props: Mapping[str, Any]
     protect: bool = False
+    parts: tuple["Resource", ...] = ()
 
 
 Config = Mapping[str, Any]
@@ -392,6 +396,43 @@ def unprotected_state(resource: Resource, _: Config) -> Iterator[str]:
         yield f"the {STATE[resource.type]} is not protected"
 
 
+# buckets
+
+
+def _denies_plain_http(props: Mapping[str, Any]) -> bool:
+    text = props.get("policy")
+    with suppress(ValueError):
+        document = json.loads(text) if isinstance(text, str) else text
+        return document is UNKNOWN or any(
+            (lookup(s, "Effect"), lookup(s, "Principal"), lookup(s, "Action")) == ("Deny", "*", "s3:*")
+            and lookup(s, "Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+            for s in known_items(lookup(document, "Statement"))
+        )
+    return False
+
+
+def _closes(props: Mapping[str, Any]) -> bool:
+    four = ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+    return all(props.get(key) in (True, UNKNOWN) for key in four)
+
+
+GUARDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
+    "aws:s3/bucketPolicy:BucketPolicy": ("policy that denies everything without TLS", _denies_plain_http),
+    "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": ("block of all public access", _closes),
+    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": (
+        "encryption",
+        lambda props: bool(props.get("rules")),
+    ),
+}
+
+
+def unguarded_buckets(resource: Resource, _: Config) -> Iterator[str]:
+    if resource.type == "aws:s3/bucket:Bucket":
+        for kind, (guard, is_right) in GUARDS.items():
+            if not any(part.type == kind and is_right(part.props) for part in resource.parts):
+                yield f"the bucket has no {guard}"
+
+
 @dataclass(frozen=True)
 class Rule:
     """``settings`` are JSON schemas of the rule's settings in a pack configuration."""
@@ -471,4 +512,12 @@ RULES = (
         "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
         unprotected_state,
     ),
+    Rule(
+        "guarded-buckets",
+        "Every bucket is encrypted, refuses requests without TLS, and can never be public.",
+        "Declare all three beside it, as components/recordings.py does.",
+        unguarded_buckets,
+    ),
 )
+# Whose finding depends on more than one resource.
+WHOLE_STACK = ("guarded-buckets",)

@@ -53,6 +53,12 @@ _LOGS = {"teleport-logs.service": (f"{_UNITS}/teleport-logs.service", "0644")}
 _LOGS_TEMPLATES = {
     "cloudwatch-agent.json.j2": ("/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json", "0644")
 }
+# Only if recordings are kept in S3.
+_RECORDINGS = {
+    "recordings": (f"{_SCRIPTS}/recordings", "0755"),
+    "recordings.conf": (f"{_UNITS}/teleport.service.d/recordings.conf", "0644"),
+    "teleport-recordings.service": (f"{_UNITS}/teleport-recordings.service", "0644"),
+}
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
     "teleport.yaml.j2": ("/etc/teleport.yaml", "0600"),
@@ -67,7 +73,8 @@ class HostConfig:
     data volume. Under ``parameters_path`` (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>``
     (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret)
     and ``github-client-secret`` (SecureString). With ``dns_zone_id``, the host proves its name by DNS-01 through that
-    Route 53 zone, else by HTTP-01 on port 80.
+    Route 53 zone, else by HTTP-01 on port 80. ``recordings_url`` is where in S3 recordings are
+    kept, such as ``s3://bucket/records``, if not on the volume.
     """
 
     settings: Settings
@@ -78,6 +85,7 @@ class HostConfig:
     volume_id: str
     parameters_path: str
     dns_zone_id: str | None = None
+    recordings_url: str | None = None
     teleport_cdn: str = "https://cdn.teleport.dev"
 
 
@@ -107,6 +115,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         "ACME_SERVER": settings.acme_server,
         "MAINTENANCE_WINDOW": settings.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
+        **({"RECORDINGS": config.recordings_url} if config.recordings_url else {}),
     }
 
 
@@ -159,6 +168,7 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
     signals, logs = config.settings.alarm_topic_arn, config.settings.log_retention_days
     static = _STATIC | (_SIGNALS if signals else {}) | (_LOGS if logs else {})
+    static |= _RECORDINGS if config.recordings_url else {}
     templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {})
     texts = [
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.

@@ -34,6 +34,7 @@ def main() -> None:
         permissions_boundary=settings.get("teleport-eks:permissionsBoundary"),
         iam_path=settings.get("teleport-eks:iamPath", "/"),
         kms_key_arn=settings.get("teleport-eks:kmsKeyArn"),
+        recordings_in_s3=settings.get("teleport-eks:recordings") == "s3",
     )
     args = PipelineRolesArgs(config.require("repository"), provider, scope, settings.get("teleport-eks:tags"))
     roles = PipelineRoles(f"teleport-eks-{stack}", args)

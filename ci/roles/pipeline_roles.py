@@ -33,6 +33,7 @@ REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
 NAMED = "teleport-*"
 HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
 INSTANCE_PROFILE = "teleport-identity-profile-*"
+RECORDINGS = "teleport-recordings-*"
 # The tag of a volume and of its daily snapshots, which says whose they are.
 SNAPSHOTS_OF = "teleport-eks/snapshots"
 ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
@@ -71,6 +72,7 @@ class Scope:
     permissions_boundary: str | None = None
     iam_path: str = "/"
     kms_key_arn: str | None = None
+    recordings_in_s3: bool = False
 
     def arn(self, service: str, resource: str) -> str:
         region = "" if service == "iam" else self.region
@@ -99,6 +101,10 @@ class Scope:
     @property
     def zone(self) -> str:
         return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
+
+    @property
+    def recordings(self) -> str:
+        return f"arn:{self.partition}:s3:::{RECORDINGS}"
 
     @property
     def policies(self) -> list[str]:
@@ -149,6 +155,16 @@ def reading(scope: Scope) -> list[dict]:
                 scope.zone,
             ),
         ]
+    if scope.recordings_in_s3:
+        read = [
+            *seen(r"s3:(Get|List)\w+"),
+            # What the provider reads of every bucket.
+            *(f"s3:GetBucket{what}" for what in ("Acl", "CORS", "Location", "Logging", "RequestPayment", "Website")),
+            "s3:GetAccelerateConfiguration",
+            "s3:GetReplicationConfiguration",
+            "s3:ListTagsForResource",
+        ]
+        statements.append(_allow("Recordings", read, scope.recordings))
     if scope.state_bucket:
         bucket = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
         statements += [
@@ -323,6 +339,9 @@ def writing(scope: Scope) -> list[dict]:
             ),
             _allow("RecordIsThere", ["route53:GetChange"], f"arn:{scope.partition}:route53:::change/*"),
         ]
+    if scope.recordings_in_s3:
+        # The bucket, and no recording in it: s3:DeleteBucket works only if it is empty.
+        statements.append(_allow("WriteRecordings", seen(r"s3:(Create|Delete|Put)\w+"), scope.recordings))
     if scope.state_bucket:
         objects = f"arn:{scope.partition}:s3:::{scope.state_bucket}/.pulumi/*"
         statements.append(_allow("WriteState", ["s3:DeleteObject", "s3:PutObject"], objects))

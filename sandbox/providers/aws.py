@@ -21,6 +21,21 @@ from sandbox.providers import server
 from sandbox.providers.server import Kind, Props
 
 Derive = Callable[[Props], Props]
+# Of S3's calls, those whose IAM action has another name.
+IAM_ACTIONS = {
+    "DeleteBucketEncryption": "PutEncryptionConfiguration",
+    "DeleteBucketLifecycle": "PutLifecycleConfiguration",
+    "DeletePublicAccessBlock": "PutBucketPublicAccessBlock",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "HeadBucket": "ListBucket",
+    "PutBucketEncryption": "PutEncryptionConfiguration",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "PutObjectLockConfiguration": "PutBucketObjectLockConfiguration",
+    "PutPublicAccessBlock": "PutBucketPublicAccessBlock",
+}
 CALLS = "SANDBOX_AWS_CALLS"  # names a file that each call is written to, for the test of the pipeline's permissions
 
 
@@ -30,7 +45,8 @@ def client(service: str) -> Any:
 
     def write_down(params: Props, model: Any, **_: Any) -> None:
         with open(os.environ[CALLS], "a") as file:
-            file.write(json.dumps([f"{service}:{model.name}", params], default=repr) + "\n")
+            action = IAM_ACTIONS.get(model.name, model.name)
+            file.write(json.dumps([f"{service}:{action}", params], default=repr) + "\n")
 
     client = boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     if CALLS in os.environ:
@@ -266,6 +282,66 @@ def read_record(record_id: str, _props: Props) -> Props | None:
     return None
 
 
+ODD_NAMES = {"id": "ID", "kmsMasterKeyId": "KMSMasterKeyID", "sseAlgorithm": "SSEAlgorithm"}
+
+
+def there(value: Any) -> Any:
+    """A document as S3 takes it: with capitals."""
+    if isinstance(value, dict):
+        return {ODD_NAMES.get(key, key[0].upper() + key[1:]): there(item) for key, item in value.items()}
+    return [there(item) for item in value] if isinstance(value, list) else value
+
+
+def derive_bucket(props: Props) -> Props:
+    region = os.environ["AWS_DEFAULT_REGION"]
+    return {
+        "place": {"LocationConstraint": region} if region != "us-east-1" else {},
+        "tagSet": {"TagSet": tag_list(props["tags"])},
+    }
+
+
+def read_bucket(name: str, _props: Props) -> Props:
+    call("s3.head_bucket id=Bucket", {"id": name})
+    tags = find("s3.get_bucket_tagging:TagSet id=Bucket", {"id": name})
+    return {"arn": f"arn:aws:s3:::{name}", "tags": {tag["Key"]: tag["Value"] for tag in tags}}
+
+
+def covers(found: Any, document: Any) -> bool:
+    """Whether all of the document is there; S3 adds what was not said."""
+    if isinstance(document, dict):
+        return isinstance(found, dict) and all(covers(found.get(key), item) for key, item in document.items())
+    if isinstance(document, list):
+        return isinstance(found, list) and len(found) == len(document) and all(map(covers, found, document))
+    return found == document
+
+
+def of_bucket(what: str, name: str, shape: Derive, delete: str = "") -> Kind:
+    """One of the documents that a bucket has; ``shape`` makes it of the properties. Without ``delete`` it stays."""
+
+    def read(bucket: str, props: Props) -> Props:
+        found = call(f"s3.get_{what} id=Bucket", {"id": bucket})
+        # What somebody has changed is shown as nothing.
+        same = covers(found.get(name, found), there(shape(props)))
+        return {} if same else {key: None for key in props if key not in ("bucket", "id")}
+
+    text = f"""
+        create s3.put_{what} bucket document={name}
+        id {{bucket}}
+        update s3.put_{what} bucket document={name}
+        replaces bucket
+        {f"delete s3.{delete} bucket" if delete else ""}"""
+    unlocked = {"no_rule": {"ObjectLockEnabled": "Enabled"}}
+    return table(text, derive=lambda props: {"document": there(shape(props)), **unlocked}, read=read)
+
+
+def public_access(props: Props) -> Props:
+    return {key: value for key, value in props.items() if key.startswith(("block", "ignore", "restrict"))}
+
+
+def read_bucket_policy(name: str, _props: Props) -> Props:
+    return {"policy": call("s3.get_bucket_policy id=Bucket", {"id": name})["Policy"]}
+
+
 def role_of(key: str) -> Derive:
     return lambda props: {"role": props[key].rpartition("/")[2]}
 
@@ -293,7 +369,7 @@ KINDS = {
         read ec2.describe_security_groups:SecurityGroups id=GroupIds[]
         delete ec2.delete_security_group id=GroupId
         tag security-group
-        replaces name description vpcId""", derive=lambda _: {"everything": [EVERYTHING]}, named=True),
+        replaces name description vpcId""", derive=lambda _: {"everything": [EVERYTHING]}, named="name"),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": rule("ingress"),
     "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule": rule("egress"),
     "aws:iam/role:Role": table(f"""
@@ -305,14 +381,14 @@ KINDS = {
         update iam.tag_role id=RoleName tagList=Tags
         delete iam.delete_role id=RoleName
         computed arn uniqueId=RoleId
-        replaces name path""", read=read_role, named=True),
+        replaces name path""", read=read_role, named="name"),
     "aws:iam/rolePolicy:RolePolicy": table("""
         create iam.put_role_policy role=RoleName name=PolicyName policy=PolicyDocument
         id {role}:{name}
         read iam.get_role_policy role=RoleName name=PolicyName
         update iam.put_role_policy role=RoleName name=PolicyName policy=PolicyDocument
         delete iam.delete_role_policy role=RoleName name=PolicyName
-        replaces name role""", named=True),
+        replaces name role""", named="name"),
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": table("""
         create iam.attach_role_policy role=RoleName policyArn
         id {role}/{policyArn}
@@ -325,7 +401,7 @@ KINDS = {
         delete iam.remove_role_from_instance_profile id=InstanceProfileName role=RoleName
         delete iam.delete_instance_profile id=InstanceProfileName
         computed arn
-        replaces *""", read=read_profile, named=True),
+        replaces *""", read=read_profile, named="name"),
     "aws:ebs/volume:Volume": table("""
         create ec2.create_volume availabilityZone size snapshotId encrypted kmsKeyId type=VolumeType
         id {VolumeId}
@@ -353,6 +429,41 @@ KINDS = {
         delete ec2.stop_instances instanceId=InstanceIds[]
         delete ec2.detach_volume deviceName=Device instanceId volumeId
         replaces deviceName instanceId volumeId"""),
+    "aws:s3/bucket:Bucket": table("""
+        create s3.create_bucket bucket place=CreateBucketConfiguration
+        create s3.put_bucket_tagging bucket tagSet=Tagging
+        id {bucket}
+        update s3.put_bucket_tagging bucket tagSet=Tagging
+        delete s3.delete_bucket bucket
+        computed arn
+        replaces bucket""", derive=derive_bucket, read=read_bucket, named="bucket"),
+    "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": of_bucket(
+        *("bucket_lifecycle_configuration", "LifecycleConfiguration"),
+        lambda props: {"rules": props["rules"]},
+        "delete_bucket_lifecycle",
+    ),
+    "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration": of_bucket(
+        *("object_lock_configuration", "ObjectLockConfiguration"),
+        lambda props: {"objectLockEnabled": "Enabled", "rule": props["rule"]},
+        "put_object_lock_configuration no_rule=ObjectLockConfiguration",
+    ),
+    "aws:s3/bucketPolicy:BucketPolicy": table("""
+        create s3.put_bucket_policy bucket policy
+        id {bucket}
+        update s3.put_bucket_policy bucket policy
+        delete s3.delete_bucket_policy bucket
+        replaces bucket""", read=read_bucket_policy),
+    "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": of_bucket(
+        *("public_access_block", "PublicAccessBlockConfiguration"), public_access, "delete_public_access_block"
+    ),
+    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": of_bucket(
+        *("bucket_encryption", "ServerSideEncryptionConfiguration"),
+        lambda props: {"rules": props["rules"]},
+        "delete_bucket_encryption",
+    ),
+    "aws:s3/bucketVersioning:BucketVersioning": of_bucket(
+        *("bucket_versioning", "VersioningConfiguration"), lambda props: props["versioningConfiguration"]
+    ),
     "aws:ssm/parameter:Parameter": table("""
         create ssm.put_parameter name type tier keyId value insecureValue=Value tagList=Tags
         id {name}

@@ -22,7 +22,8 @@ class Kind:
     """One resource type. ``create`` returns the id; ``read`` what is there now, or None if it is gone.
 
     ``update`` gets the id, the old properties and the new; without it, and for the paths in ``replaces``, there is a
-    new resource. ``computed``: what the program does not say. ``named``: without a name it gets one with a random end.
+    new resource. ``computed``: what the program does not say. ``named``: this
+    property, without which it gets a name with a random end.
     """
 
     create: Callable[[Props], str]
@@ -33,7 +34,7 @@ class Kind:
     replaces_if: Callable[[Props], tuple[str, ...]] = lambda _new: ()
     computed: tuple[str, ...] = ()
     secret: tuple[str, ...] = ()
-    named: bool = False
+    named: str = ""
 
 
 def decode(struct: struct_pb2.Struct) -> Props:
@@ -108,8 +109,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Check(self, request: Any, _context: Any) -> Any:
         old, new = decode(request.olds), decode(request.news)
-        if self.kind(request.type).named and "name" not in new:
-            new["name"] = old.get("name") or f"{request.name}-{hashlib.sha256(request.randomSeed).hexdigest()[:7]}"
+        if (name := self.kind(request.type).named) and name not in new:
+            new[name] = old.get(name) or f"{request.name}-{hashlib.sha256(request.randomSeed).hexdigest()[:7]}"
         return pb.CheckResponse(inputs=encode(new))
 
     def Diff(self, request: Any, _context: Any) -> Any:

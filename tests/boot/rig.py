@@ -332,7 +332,7 @@ class World:
 
         @Request.application
         def answer(request: Request) -> Any:
-            what = request.headers.get("X-Amz-Target") or f"{request.method} {request.path}"
+            what = request.headers.get("X-Amz-Target") or f"{request.method} {request.full_path.removesuffix('?')}"
             described = f"{name} {what} {request.headers.get('Range', '')}".rstrip()
             self.requests.append(described)
             for fault in self._faults:

@@ -35,4 +35,5 @@ def made(account: Account) -> dict[str, int]:
         "parameters": len(parameters(account)),
         "alarms": len(account.client("cloudwatch").describe_alarms()["MetricAlarms"]),
         "log groups": len(account.client("logs").describe_log_groups()["logGroups"]),
+        "buckets": len(account.client("s3").list_buckets()["Buckets"]),
     }

@@ -48,6 +48,7 @@ OUTPUTS = [
     "kubernetesGroup",
     "nextSteps",
     "readme",
+    "recordingsBucket",
 ]
 
 
@@ -106,6 +107,7 @@ def up(world: World) -> World:
     world.set(permissionsBoundary=BOUNDARY, iamPath="/platform/", kmsKeyArn=key, tags={"team": "platform"})
     world.set(alarmTopicArn=TOPIC, logRetentionDays=90)
     world.set(adminCidrs=["203.0.113.7/32"], githubClientId="Iv1.0123456789abcdef", snapshotDays=7)
+    world.set(recordings="s3", recordingsDays=365, recordingsLockDays=90)
     world.stack.set_config("teleport-eks:githubClientSecret", automation.ConfigValue(CANARY, secret=True))
     seen: set[str] = set()
     done = threading.Event()
@@ -196,6 +198,24 @@ def test_the_account_has_the_alarms_and_the_log_group(up: World) -> None:
     assert (group["logGroupName"], group["retentionInDays"]) == ("/teleport-eks/dev", 90)
     (key,) = up.account.client("kms").list_keys()["Keys"]
     assert group["kmsKeyId"] == key["KeyArn"]
+
+
+def test_the_recordings_have_a_guarded_bucket_that_the_host_knows(up: World) -> None:
+    s3, name = up.account.client("s3"), up.outputs["recordingsBucket"]
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [name]
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "eu-west-1"
+    assert {"Key": "team", "Value": "platform"} in s3.get_bucket_tagging(Bucket=name)["TagSet"]
+    assert s3.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
+    (key,) = up.account.client("kms").list_keys()["Keys"]
+    (rule,) = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == key["KeyArn"]
+    assert set(s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"].values()) == {True}
+    assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=name)["Policy"]
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert [rule["Expiration"]["Days"] for rule in rules if "Expiration" in rule] == [365]
+    lock = s3.get_object_lock_configuration(Bucket=name)["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert (lock["Mode"], lock["Days"]) == ("GOVERNANCE", 90)
+    assert f"s3://{name}/records?" in user_data(up.account, up.outputs["instanceId"])
 
 
 def test_the_firewall_has_one_rule_per_port_and_audience(up: World) -> None:
@@ -312,7 +332,9 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
 
     calls = renamed.called()
     scope = Scope(
-        *("aws", "123456789012", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com"), iam_path="/platform/"
+        *("aws", "123456789012", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com"),
+        iam_path="/platform/",
+        recordings_in_s3=True,
     )
     allowed = {action for statement in [*reading(scope), *writing(scope)] for action in statement["Action"]}
     asked = {action for action, _ in calls}
@@ -331,6 +353,8 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
     assert fnmatch.fnmatch(profile, pipeline_roles.INSTANCE_PROFILE)
     assert names("iam:", "PolicyArn") == set(scope.policies)
     assert {name.startswith("/teleport-eks/dev/") for name in names("ssm:Put", "Name")} == {True}
+    (bucket,) = names("s3:", "Bucket")
+    assert fnmatch.fnmatch(bucket, pipeline_roles.RECORDINGS)
     # What the volume is tagged with, its daily snapshots are too.
     created, *_ = [p for action, p in calls if action == "ec2:CreateVolume"]
     assert {"Key": pipeline_roles.SNAPSHOTS_OF, "Value": "dev"} in created["TagSpecifications"][0]["Tags"]

@@ -100,6 +100,7 @@ def test_the_pipelines_roles_follow() -> None:
         permissions_boundary=BOUNDARY,
         iam_path="/platform/",
         kms_key_arn=KEY,
+        recordings_in_s3=True,
     )
     (create,) = [s for s in writing(scope) if "iam:CreateRole" in s["Action"]]
     assert create["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": BOUNDARY}}

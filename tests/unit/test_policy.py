@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
-from pulumi_policy import Policy, PolicyCustomTimeouts, PolicyResourceOptions, ResourceValidationArgs
+from pulumi_policy import (
+    Policy,
+    PolicyCustomTimeouts,
+    PolicyResource,
+    PolicyResourceOptions,
+    ResourceValidationArgs,
+    StackValidationArgs,
+)
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
-from policy.checks import HOSTS, RULES, STATE, Resource, secrets_in
+from components.recordings import tls_only
+from policy.checks import GUARDS, HOSTS, RULES, STATE, WHOLE_STACK, Resource, secrets_in
 from sandbox.engine import ROOT
 from tests.examples import PLATFORM, SITE, record_proxy
 from tests.recorder import plain
@@ -117,6 +125,23 @@ def parameter(kind: Any, name: str = "/teleport-eks/dev/github-client-secret", *
 
 def eip(protect: bool) -> Resource:
     return Resource("aws:ec2/eip:Eip", "it", {"domain": "vpc"}, protect)
+
+
+# What guards a bucket, by what it is called here.
+POLICY, CLOSED, ENCRYPTION = GUARDS
+FOUR = dict.fromkeys(("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"), True)
+GUARDING = {POLICY: {"policy": tls_only("arn")}, CLOSED: FOUR, ENCRYPTION: {"rules": [{}]}}
+
+
+def bucket(**changes: Any) -> Resource:
+    """A guarded bucket, with other properties of its guards, or without one of them."""
+    parts = {
+        **GUARDING,
+        **{{"policy": POLICY, "closed": CLOSED, "encryption": ENCRYPTION}[k]: v for k, v in changes.items()},
+    }
+    return Resource(
+        "aws:s3/bucket:Bucket", "it", {}, parts=tuple(Resource(k, k, v) for k, v in parts.items() if v is not None)
+    )
 
 
 # For each rule: what it accepts, and what it finds, with a part of the message.
@@ -306,6 +331,17 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (volume(encrypted=True), "the data volume is not protected"),
         ],
     ),
+    "guarded-buckets": (
+        [bucket(), bucket(policy={"policy": UNKNOWN_STRING_VALUE}), eip(True)],
+        [
+            (bucket(policy=None), "the bucket has no policy that denies everything without TLS"),
+            (bucket(policy={"policy": tls_only("arn").replace("Deny", "Allow")}), "no policy that denies"),
+            (bucket(policy={"policy": tls_only("arn").replace("false", "true")}), "no policy that denies"),
+            (bucket(closed=None), "the bucket has no block of all public access"),
+            (bucket(closed={**FOUR, "blockPublicPolicy": False}), "no block of all public access"),
+            (bucket(encryption=None), "the bucket has no encryption"),
+        ],
+    ),
 }
 ACCEPTED = [(name, good) for name, (all_good, _) in EXAMPLES.items() for good in all_good]
 FOUND = [(name, bad, text) for name, (_, all_bad) in EXAMPLES.items() for bad, text in all_bad]
@@ -323,6 +359,17 @@ def report(policy: Any, resource: Resource, config: dict[str, Any] | None = None
     said: list[str] = []
     opts = PolicyResourceOptions(resource.protect, [], None, [], PolicyCustomTimeouts(0, 0, 0), [])
     props = unknown_checking_proxy(dict(resource.props))
+    if policy.name in WHOLE_STACK:
+        whole = PolicyResource(resource.type, props, "urn:it::it", resource.name, opts, None, None, [], {})
+        parts = [
+            PolicyResource(
+                *(part.type, unknown_checking_proxy(dict(part.props)), f"urn:it::{part.name}", part.name, opts),
+                *(None, None, [whole], {"bucket": [whole]}),
+            )
+            for part in resource.parts
+        ]
+        policy.validate(StackValidationArgs([*parts, whole], config), lambda message, _=None: said.append(message))
+        return said
     args = ResourceValidationArgs(resource.type, props, f"urn:it::{resource.name}", resource.name, opts, None, config)
     policy.validate(args, lambda message, _=None: said.append(message))
     return said
@@ -387,7 +434,18 @@ def test_an_unknown_value_is_neither_a_finding_nor_an_error(pack: dict[str, Any]
 def declare(access_mode: str, **config: str) -> list[Resource]:
     """All that the program declares."""
     declared = record_proxy(config, replace(SITE, access_mode=access_mode))
-    return [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
+    made = [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
+
+    def parts(name: str) -> tuple[Resource, ...]:
+        return tuple(
+            part
+            for part in made
+            if any(
+                urn.endswith(f"::{name}") for urn in declared.requests[part.name].propertyDependencies["bucket"].urns
+            )
+        )
+
+    return [replace(resource, parts=parts(resource.name)) for resource in made]
 
 
 @pytest.mark.parametrize("access_mode", ["access-entry", "aws-auth"])
@@ -398,11 +456,12 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
         teams=json.dumps([{**PLATFORM.model_dump(by_alias=True), "clusterRole": "edit"}]),
         githubClientId="Iv1.1",
         githubClientSecret="c4nary",
+        recordings="s3",
     )
     assert len(resources) > 20
     # Each rule had something to look at.
     types = {resource.type for resource in resources}
-    assert types >= {*STATE, HOSTS[1], "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
+    assert types >= {*STATE, *GUARDS, HOSTS[1], "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
     assert types >= {f"{RBAC}:ClusterRole", f"{RBAC}:ClusterRoleBinding"}
     assert [r.props["userDataBase64"][:4] for r in resources if r.type == HOSTS[1]] == ["H4sI"]
     assert [violation for resource in resources for rule in RULES for violation in rule.violations(resource)] == []

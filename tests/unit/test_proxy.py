@@ -112,6 +112,7 @@ def test_every_component_keeps_its_type_token_and_registers_its_outputs_last() -
         "identity": "teleport-eks:index:ProxyIdentity",
         "network": "teleport-eks:index:ProxyNetwork",
         "proxy": "teleport-eks:index:TeleportProxy",
+        "recordings": "teleport-eks:index:ProxyRecordings",
         "storage": "teleport-eks:index:ProxyStorage",
         "team_access": "teleport-eks:index:TeamAccess",
     }

@@ -33,6 +33,7 @@ CONFIG = HostConfig(
     volume_id="vol-0123456789abcdef0",
     parameters_path="/teleport-eks/dev",
 )
+IN_S3 = dataclasses.replace(CONFIG, recordings_url="s3://teleport-recordings-1234567/records")
 OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
 WATCHED = dataclasses.replace(
@@ -95,7 +96,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED])
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, IN_S3])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -156,7 +157,7 @@ def test_the_environment_file_has_one_line_per_variable():
     assert all(len(shlex.split(entry)) == 1 for entry in line)
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE])
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, IN_S3])
 def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
@@ -195,7 +196,9 @@ def test_the_script_names_only_ports_of_the_proxy():
     assert named == {Port.SSH_PROXY, Port.KUBERNETES, Port.SSH}  # and $WEB_PORT
 
 
-@pytest.mark.parametrize("name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance", "signals"])
+@pytest.mark.parametrize(
+    "name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance", "recordings", "signals"]
+)
 def test_shellcheck(name: str):
     shellcheck = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run(
@@ -217,6 +220,7 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
     written = files(WATCHED)
+    written = files(IN_S3)
     for path, text in written.items():
         here = tmp_path / path.lstrip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
@@ -232,6 +236,14 @@ def test_systemd_accepts_the_units(tmp_path: Path):
     for path in tmp_path.glob("etc/systemd/system/**/*.*"):
         if path.is_file():
             path.chmod(0o644)
+    teleport = tmp_path / "usr/local/bin/teleport"
+    teleport.parent.mkdir(parents=True)
+    teleport.write_text("#!/bin/sh\n")
+    teleport.chmod(0o755)
+    units = [tmp_path / path.lstrip("/") for path in written if path.endswith((".service", ".timer"))]
+    for path in written:
+        if path.startswith("/etc/systemd/system/"):
+            (tmp_path / path.lstrip("/")).chmod(0o644)
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "teleport" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr

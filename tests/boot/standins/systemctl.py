@@ -19,7 +19,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 def read_unit(unit):
     """Each key with its values. A value of several words counts as several values, except a command."""
     found = {}
-    for line in (Path("/etc/systemd/system") / unit).read_text().splitlines():
+    file = Path("/etc/systemd/system", unit)
+    texts = [part.read_text() for part in (file, *Path(f"{file}.d").glob("*.conf"))]
+    for line in "\n".join(texts).splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             found.setdefault(key, []).extend([value] if key.startswith("Exec") else value.split())
@@ -83,6 +85,9 @@ def start(unit, block):
         if not os.path.ismount(path):
             print(f"{unit}: {path} is not a mount point", file=sys.stderr)
             return 1 if "AssertPathIsMountPoint" in values else 0
+    for wanted in values.get("Wants", []):
+        if wanted.endswith(".service"):
+            start(wanted, False)
     simple = values.get("Type") == ["simple"]
     if simple and is_alive(unit):
         return 0
