@@ -77,7 +77,7 @@ class ProxyAlarms(pulumi.ComponentResource):
             ec2_does = [f"arn:{args.partition}:automate:{args.region}:ec2:{alarm.action}"] if alarm.action else []
             aws.cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",
-                # What the message is called that somebody gets at night, so it has no random end.
+                # The name is what people read in the message, so it has no random end.
                 name=f"{NAMESPACE}/{args.stack}/{alarm.name}",
                 alarm_description=f"{alarm.says} See docs/operations.md#alarms.",
                 namespace=alarm.namespace,
