@@ -13,6 +13,7 @@ import yaml
 from pulumi_policy import Policy, PolicyCustomTimeouts, PolicyResourceOptions, ResourceValidationArgs
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
+from components.settings import EXAMPLE_BOT
 from policy.checks import HOSTS, RULES, STATE, Resource, secrets_in
 from sandbox.engine import ROOT
 from tests.examples import PLATFORM, SITE, record_proxy
@@ -109,6 +110,11 @@ password: /run/teleport/password
 api_key = read_key()
 # the client_secret is in SSM
 """
+
+
+def join_token(method: str = "github", **rule: str) -> Resource:
+    token = {"kind": "token", "spec": {"bot_name": "shop", "join_method": method, "github": {"allow": [rule]}}}
+    return parameter("String", "/teleport-eks/dev/tokens/shop", insecureValue=json.dumps(token))
 
 
 def parameter(kind: Any, name: str = "/teleport-eks/dev/github-client-secret", **value: str) -> Resource:
@@ -299,6 +305,17 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             ),
         ],
     ),
+    "bots-are-jobs-of-one-repository": (
+        [
+            join_token(repository="acme/shop", environment="live"),
+            join_token(repository="acme/shop", ref="refs/heads/main"),
+        ],
+        [
+            (join_token(repository="acme/shop"), "the bot shop is more than one repository's environment or branch"),
+            (join_token(repository_owner="acme", environment="live"), "the bot shop is more than"),
+            (join_token("token", repository="acme/shop", environment="live"), "the bot shop is more than"),
+        ],
+    ),
     "protected-state": (
         [eip(True), Resource("aws:ebs/volume:Volume", "it", {}, True), instance()],
         [
@@ -396,6 +413,7 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
         access_mode,
         adminCidrs='["203.0.113.7/32"]',
         teams=json.dumps([{**PLATFORM.model_dump(by_alias=True), "clusterRole": "edit"}]),
+        bots=json.dumps([{**EXAMPLE_BOT, "environment": "rotate-token"}]),
         githubClientId="Iv1.1",
         githubClientSecret="c4nary",
     )
