@@ -14,7 +14,7 @@ from pulumi_kubernetes.rbac import v1 as rbac
 
 from components.aws_auth import configmap
 from components.commands import run_module
-from components.settings import Settings, Team
+from components.settings import Access, Settings
 from components.team_access import SHARED_USER
 
 ROLE_ID_TAG = "teleport-eks/role-id"
@@ -45,18 +45,18 @@ class Names:
     def username(self) -> str:
         return f"teleport{self.suffix}"
 
-    def team(self, team: Team) -> str:
-        return f"teleport-{team.name}{self.suffix}"
+    def binding_of(self, access: Access) -> str:
+        return f"teleport-{access.name}{self.suffix}"
 
 
-def impersonation_rules(teams: Sequence[Team], kubernetes_identity: str) -> list[Any]:
-    """All that the proxy may do in the cluster: impersonate the teams' groups, and nobody else.
+def impersonation_rules(granted: Sequence[Access], kubernetes_identity: str) -> list[Any]:
+    """All that the proxy may do in the cluster: impersonate the groups of the teams and bots, and nobody else.
 
     Without resourceNames, it could impersonate the group system:masters and the control plane's users, which are as
     powerful. So both are limited, and service accounts are left out. ``person`` lifts the limit on users, because
     GitHub logins are not known beforehand.
     """
-    groups = sorted({group for team in teams for group in team.kubernetes_groups} | {"system:authenticated"})
+    groups = sorted({group for access in granted for group in access.kubernetes_groups} | {"system:authenticated"})
     users: dict[str, Any] = {"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"]}
     if kubernetes_identity == "shared":
         users["resourceNames"] = [SHARED_USER]
@@ -125,10 +125,10 @@ class ClusterAccessArgs:
 
 
 class ClusterAccess(pulumi.ComponentResource):
-    """Owns the impersonation role, its binding, the teams' bindings, and the mapping of the IAM role to a group.
+    """Owns the impersonation role, its binding, those of teams and bots, and the mapping of the IAM role to a group.
 
     The mapping is an access entry, or one item of aws-auth's ``mapRoles``. Others use that map too, so nothing else in
-    it changes. The cluster owns the roles that teams are bound to, and the namespaces.
+    it changes. The cluster owns the roles that they are bound to, and the namespaces.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ClusterAccess(pulumi.ComponentResource):
         rbac.ClusterRole(
             f"{name}-impersonation",
             metadata={"name": args.names.cluster_role},
-            rules=impersonation_rules(settings.teams, settings.kubernetes_identity),
+            rules=impersonation_rules(settings.granted, settings.kubernetes_identity),
             opts=in_cluster,
         )
         rbac.ClusterRoleBinding(
@@ -156,8 +156,8 @@ class ClusterAccess(pulumi.ComponentResource):
             subjects=impersonators(args.names.group, settings.allow_anonymous_impersonation),
             opts=in_cluster,
         )
-        for team in settings.teams:
-            _bind(f"{name}-{team.name}", args.names.team(team), team, in_cluster)
+        for access in settings.granted:
+            _bind(f"{name}-{access.name}", args.names.binding_of(access), access, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
@@ -193,14 +193,14 @@ class ClusterAccess(pulumi.ComponentResource):
         self.register_outputs({"accessMode": args.access_mode, "kubernetesGroup": args.names.group})
 
 
-def _bind(name: str, name_in_cluster: str, team: Team, opts: pulumi.ResourceOptions) -> None:
-    """Gives the team's groups its role: in its namespaces, or in the whole cluster if it has none."""
-    if not team.cluster_role:
+def _bind(name: str, name_in_cluster: str, access: Access, opts: pulumi.ResourceOptions) -> None:
+    """Gives the groups their role: in the namespaces, or in the whole cluster if there are none."""
+    if not access.cluster_role:
         return
-    role = _rbac("ClusterRole", team.cluster_role)
-    subjects = [_rbac("Group", group) for group in team.kubernetes_groups]
-    if not team.namespaces:
+    role = _rbac("ClusterRole", access.cluster_role)
+    subjects = [_rbac("Group", group) for group in access.kubernetes_groups]
+    if not access.namespaces:
         rbac.ClusterRoleBinding(name, metadata={"name": name_in_cluster}, role_ref=role, subjects=subjects, opts=opts)
-    for namespace in team.namespaces:
+    for namespace in access.namespaces:
         metadata: Any = {"name": name_in_cluster, "namespace": namespace}
         rbac.RoleBinding(f"{name}-{namespace}", metadata=metadata, role_ref=role, subjects=subjects, opts=opts)

@@ -52,4 +52,7 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
         f"tsh kube login {settings.cluster_name}\n"
         "kubectl auth whoami"
     )
+    if settings.bots:
+        names = ", ".join(bot.bot for bot in settings.bots)
+        steps.append(f"Give each workflow its bot's token, as docs/machines.md shows:\n{names}")
     return "\n".join(f"{number}. {step.replace(chr(10), chr(10) + '   ')}" for number, step in enumerate(steps, 1))

@@ -2,6 +2,7 @@
 
 import difflib
 import ipaddress
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,10 +36,12 @@ RETENTION_DAYS = (
 )
 
 ACME_SERVER = r"^https://[^\s/]+/\S*$"
+BRANCH = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
 CIDR = r"^([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?$"
 CLIENT_ID = r"^\S+$"
 CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
+ENVIRONMENT = r"^[A-Za-z0-9]([A-Za-z0-9._/ -]*[A-Za-z0-9._/-])?$"
 EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 IAM_PATH = r"^/([A-Za-z0-9+=,.@_-]+/)*$"
@@ -54,6 +57,7 @@ MAINTENANCE_WINDOW = r"^(none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[
 NAMESPACE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 ORGANIZATION = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
 POLICY_ARN = r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$"
+REPOSITORY = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]{1,100}$"
 SESSION_TTL = r"^([0-9]{1,2}h)?([0-9]{1,4}m)?$"
 SHA256 = r"^[0-9a-f]{64}$"
 SNAPSHOT = r"^snap-[0-9a-f]{8,17}$"
@@ -67,10 +71,12 @@ VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 # The rule in a message, by the pattern that does not match, or by pydantic's name of another error.
 WORDS = {
     ACME_SERVER: "must be the https address of an ACME directory",
+    BRANCH: "must be the name of a branch, without refs/heads/ and without '*'",
     CIDR: "must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)",
     CLIENT_ID: "must be the OAuth app's client id",
     CLUSTER_NAME: "must be the name of an EKS cluster",
     CLUSTER_ROLE: "must be the name of a ClusterRole",
+    ENVIRONMENT: "must be the name of one GitHub environment",
     EMAIL: "must be an e-mail address",
     HOST_NAME: "must be a DNS name in lower case, without a dot at the end",
     IAM_PATH: "must be an IAM path, such as /platform/",
@@ -83,6 +89,7 @@ WORDS = {
     NAMESPACE_NAME: "must be the name of a Kubernetes namespace",
     ORGANIZATION: "must be a GitHub organization's login, as its page on GitHub writes it",
     POLICY_ARN: "must be the ARN of a managed IAM policy",
+    REPOSITORY: "must be a repository as owner/name, as its page on GitHub writes it",
     SESSION_TTL: "must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit",
     SHA256: "must be 64 hexadecimal digits in lower case",
     SNAPSHOT: "must be a snapshot's id",
@@ -98,7 +105,7 @@ WORDS = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "missing": "required",
-    "model_type": "must be a map with the keys of a team",
+    "model_type": "must be a map with the keys of a {class_name}",
     "dict_type": "must be a YAML map",
     "string_too_long": "must have at most {max_length} characters",
     "string_type": "must be text",
@@ -169,9 +176,57 @@ class _Model(BaseModel):
     )
 
 
-class Team(_Model):
-    """A GitHub team, and what its members may do in the cluster and on the host."""
+class Access(_Model):
+    """What a team or a bot may do in the cluster."""
 
+    kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
+        default=(),
+        description="The groups that they have in Kubernetes. At least one, unless it is a team of auditors.",
+    )
+    cluster_role: str | None = Field(
+        default=None,
+        pattern=CLUSTER_ROLE,
+        description="A ClusterRole to bind the groups to, such as `view` or `edit`. If not set, bind them yourself.",
+    )
+    namespaces: tuple[Annotated[str, Field(pattern=NAMESPACE_NAME)], ...] = Field(
+        default=(),
+        description="The namespaces in which the groups have the clusterRole. By default, the whole cluster.",
+    )
+
+    @property
+    def name(self) -> str:
+        """Part of the names of the role and the bindings."""
+        raise NotImplementedError
+
+    @property
+    def on_github(self) -> str:
+        """Who has this access, as messages name it."""
+        raise NotImplementedError
+
+    @field_validator("kubernetes_groups")
+    @classmethod
+    def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if not groups and not info.data.get("auditor"):
+            who = cls.__name__.lower()
+            raise ValueError(f"must name at least one Kubernetes group, or the {who} can do nothing in the cluster")
+        return groups
+
+    @field_validator("cluster_role")
+    @classmethod
+    def _role_needs_groups(cls, role: str | None, info: ValidationInfo) -> str | None:
+        if role and info.data.get("kubernetes_groups") == ():
+            raise ValueError("needs kubernetesGroups: the groups to bind the role to")
+        return role
+
+    @field_validator("namespaces")
+    @classmethod
+    def _namespaces_need_a_role(cls, namespaces: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if namespaces and not info.data.get("cluster_role"):
+            raise ValueError("needs clusterRole: which role the groups have in these namespaces")
+        return namespaces
+
+
+class _People(_Model):
     organization: str = Field(
         pattern=ORGANIZATION,
         description="The GitHub organization's login, spelled exactly as on its page on GitHub: Teleport treats `Acme` "
@@ -187,45 +242,66 @@ class Team(_Model):
         default=False,
         description="Lets members list and play all recordings and read the audit log. Others cannot.",
     )
-    kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
-        default=(),
-        description="The Kubernetes groups of the members. At least one, unless the team is an auditor.",
+
+
+class _Job(_Model):
+    repository: str = Field(
+        pattern=REPOSITORY,
+        description="The GitHub repository whose jobs these are, spelled exactly as on its page on GitHub.",
     )
-    cluster_role: str | None = Field(
+    environment: str | None = Field(
         default=None,
-        pattern=CLUSTER_ROLE,
-        description="A ClusterRole to bind the groups to, such as `view` or `edit`. If not set, bind them yourself.",
+        pattern=ENVIRONMENT,
+        max_length=100,
+        description="Only jobs with this `environment:`, whose protection rules on GitHub say who may start one.",
     )
-    namespaces: tuple[Annotated[str, Field(pattern=NAMESPACE_NAME)], ...] = Field(
-        default=(),
-        description="The namespaces in which the groups have the clusterRole. By default, the whole cluster.",
+    branch: str | None = Field(
+        default=None,
+        pattern=BRANCH,
+        max_length=100,
+        description="Instead of an environment: only jobs of workflows that run on this branch. Whoever can push to it "
+        "has the access.",
     )
+
+    @field_validator("branch")
+    @classmethod
+    def _one_of_two(cls, branch: str | None, info: ValidationInfo) -> str | None:
+        if "environment" in info.data and bool(branch) == bool(info.data["environment"]):
+            raise ValueError("name an environment or a branch, one of the two")
+        if branch and branch.startswith("refs/"):
+            raise ValueError(WORDS[BRANCH])
+        return branch
+
+
+# The fields of the last class come first: who it is, and then what they may do.
+class Team(Access, _People):
+    """A GitHub team, and what its members may do in the cluster and on the host."""
 
     @property
     def name(self) -> str:
-        """Part of the names of the team's roles and bindings."""
         return f"{self.organization.lower()}-{self.team}"
 
-    @field_validator("kubernetes_groups")
-    @classmethod
-    def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if not groups and not info.data.get("auditor"):
-            raise ValueError("must name at least one Kubernetes group, or the team can do nothing in the cluster")
-        return groups
+    @property
+    def on_github(self) -> str:
+        return f"{self.organization}/{self.team}"
 
-    @field_validator("cluster_role")
-    @classmethod
-    def _role_needs_groups(cls, role: str | None, info: ValidationInfo) -> str | None:
-        if role and info.data.get("kubernetes_groups") == ():
-            raise ValueError("needs kubernetesGroups: the groups to bind the role to")
-        return role
 
-    @field_validator("namespaces")
-    @classmethod
-    def _namespaces_need_a_role(cls, namespaces: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if namespaces and not info.data.get("cluster_role"):
-            raise ValueError("needs clusterRole: which role the team has in these namespaces")
-        return namespaces
+class Bot(Access, _Job):
+    """Jobs of GitHub Actions, and what they may do in the cluster."""
+
+    @property
+    def bot(self) -> str:
+        """The name of Teleport's bot and of its join token."""
+        return re.sub("[^a-z0-9._-]", "-", f"{self.repository}-{self.environment or self.branch}".lower())
+
+    @property
+    def name(self) -> str:
+        return f"bot-{self.bot}"
+
+    @property
+    def on_github(self) -> str:
+        where = f"environment {self.environment}" if self.environment else f"branch {self.branch}"
+        return f"{self.repository}, {where}"
 
 
 EXAMPLE_TEAM = {
@@ -235,8 +311,16 @@ EXAMPLE_TEAM = {
     "clusterRole": "edit",
     "namespaces": ["shop"],
 }
-# What a message about a team tells the operator to write.
+# What a message about an item of a list tells the operator to write.
 TEAM_EXAMPLES = {**EXAMPLE_TEAM, "logins": ["deploy"], "auditor": True}
+EXAMPLE_BOT = {
+    "repository": "acme/shop",
+    "environment": "production",
+    "kubernetesGroups": ["shop-deployer"],
+    "clusterRole": "edit",
+    "namespaces": ["shop"],
+}
+ITEM_EXAMPLES = {"teams": TEAM_EXAMPLES, "bots": {**EXAMPLE_BOT, "branch": "main"}}
 
 
 class Settings(_Model):
@@ -339,7 +423,7 @@ class Settings(_Model):
     github_client_secret: SecretStr | None = Field(default=None, description="The GitHub OAuth app's client secret.")
     allow_system_masters: bool = Field(
         default=False,
-        description="Allows the group system:masters for teams. No policy in the cluster can restrict it.",
+        description="Allows the group system:masters for teams and bots. No policy in the cluster can restrict it.",
         examples=[True],
     )
     allow_anonymous_impersonation: bool = Field(
@@ -351,6 +435,11 @@ class Settings(_Model):
         default=(),
         description="The GitHub teams, with their access to the cluster and the host.",
         examples=[[EXAMPLE_TEAM]],
+    )
+    bots: tuple[Bot, ...] = Field(
+        default=(),
+        description="Jobs of GitHub Actions with access to the cluster, without a person; see docs/machines.md.",
+        examples=[[EXAMPLE_BOT]],
     )
     session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
         default="12h",
@@ -476,7 +565,7 @@ class Settings(_Model):
         examples=[True],
     )
 
-    @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", mode="before")
+    @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", "bots", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         # Pulumi hands lists and maps to the program as JSON text. pydantic.Json takes text only; other programs pass
@@ -556,9 +645,8 @@ class Settings(_Model):
 
     @field_validator("teams")
     @classmethod
-    def _teams_are_distinct_and_allowed(cls, teams: tuple[Team, ...], info: ValidationInfo) -> tuple[Team, ...]:
+    def _organizations_are_written_in_one_way(cls, teams: tuple[Team, ...]) -> tuple[Team, ...]:
         organizations: dict[str, str] = {}
-        named: dict[str, Team] = {}
         for team in teams:
             written = organizations.setdefault(team.organization.lower(), team.organization)
             if written != team.organization:
@@ -566,21 +654,28 @@ class Settings(_Model):
                     f"{written} and {team.organization} are one organization on GitHub, and Teleport knows it only by "
                     "its exact name: write it in each team as its page on GitHub does"
                 )
-            # The team's role and bindings get this name, and a-b/c and a/b-c would share it.
-            other = named.setdefault(team.name, team)
-            if other is not team and (other.organization, other.team) == (team.organization, team.team):
-                raise ValueError(f"{team.organization}/{team.team} is listed twice: put its groups into one item")
-            if other is not team:
+        return teams
+
+    @field_validator("teams", "bots")
+    @classmethod
+    def _are_distinct_and_allowed(cls, listed: tuple[Access, ...], info: ValidationInfo) -> tuple[Access, ...]:
+        named: dict[str, Access] = {team.name: team for team in info.data.get("teams", ())}
+        for item in listed:
+            # The role and the bindings get this name, and a-b/c and a/b-c would share it.
+            other = named.setdefault(item.name, item)
+            if other is not item and other.on_github == item.on_github:
+                raise ValueError(f"{item.on_github} is listed twice: put its groups into one item")
+            if other is not item:
                 raise ValueError(
-                    f"{other.organization}/{other.team} and {team.organization}/{team.team} both get the name "
-                    f"{team.name}: rename one of the two teams on GitHub, or give it access through another team"
+                    f"{other.on_github} and {item.on_github} both get the name {item.name}: rename one of the two on "
+                    "GitHub, or give the access to another one there"
                 )
-            if "system:masters" in team.kubernetes_groups and not info.data.get("allow_system_masters"):
+            if "system:masters" in item.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
-                    f"{team.organization}/{team.team} has system:masters, which nothing in the cluster can restrict; "
+                    f"{item.on_github} has system:masters, which nothing in the cluster can restrict; "
                     f"if you want that, set {NAMESPACE}:allowSystemMasters: true"
                 )
-        return teams
+        return listed
 
     @field_validator("log_retention_days")
     @classmethod
@@ -613,6 +708,11 @@ class Settings(_Model):
         return value
 
     @property
+    def granted(self) -> tuple[Access, ...]:
+        """All who have access to the cluster."""
+        return *self.teams, *self.bots
+
+    @property
     def kubeconfig_text(self) -> str | None:
         return self.kubeconfig.get_secret_value() if self.kubeconfig else None
 
@@ -636,7 +736,7 @@ class Settings(_Model):
             )
         if self.allow_system_masters:
             opted.append(
-                "allowSystemMasters: members of a team with system:masters can do anything in the cluster, "
+                "allowSystemMasters: members of a team, and bots, with system:masters can do anything in the cluster, "
                 "and no policy there can stop them."
             )
         if self.allow_open_admin_cidrs:
@@ -674,11 +774,12 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
 def _problem(error: Any) -> Problem:
     """An error of pydantic in the operator's terms."""
     # pydantic gives the field's name if it refuses a default. As a key in a file, that name is unknown.
-    known = {} if error["type"] == "extra_forbidden" else {**Settings.model_fields, **Team.model_fields}
+    models = Settings, Team, Bot
+    known = {} if error["type"] == "extra_forbidden" else {name for model in models for name in model.model_fields}
     key, *path = (to_camel(step) if step in known else step for step in error["loc"])
     path = [step for step in path if step != "[key]"]
-    names = [step for step in path if isinstance(step, str)] if key == "teams" else []
-    examples = TEAM_EXAMPLES if names else EXAMPLES
+    names = [step for step in path if isinstance(step, str)] if key in ITEM_EXAMPLES else []
+    examples = ITEM_EXAMPLES[key] if names else EXAMPLES
     name = names[-1] if names else key
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 

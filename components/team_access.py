@@ -1,4 +1,6 @@
-"""One Teleport role per GitHub team, and the GitHub connector. The host reads them from SSM and applies them."""
+"""One Teleport role per GitHub team and per bot, the GitHub connector, and how bots join. The host reads them from SSM
+and applies them.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,44 +9,70 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.settings import NAMESPACE, Settings, Team
+from components.settings import NAMESPACE, Access, Bot, Settings, Team
 
 # The Kubernetes user of all people, unless kubernetesIdentity is person. Teleport's audit log names the person.
 SHARED_USER = "teleport-user"
+BOT_TTL = "1h"  # a job that takes longer asks again
 
 
-def role_name(team: Team) -> str:
-    return f"kube-{team.name}"
+def role_name(access: Access) -> str:
+    return f"kube-{access.name}"
 
 
-def role(team: Team, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
-    """The team's Teleport role. Version 7 is the newest that Teleport 17 and 18 both accept."""
+def role(access: Access, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
+    """The Teleport role of a team or a bot. Version 7 is the newest that Teleport 17 and 18 both accept."""
     allow: dict = {}
     options: dict = {
-        "max_session_ttl": session_ttl,
+        "max_session_ttl": session_ttl if isinstance(access, Team) else BOT_TTL,
         # No session without a recording, even if the disk is full.
         "record_session": {"default": "strict"},
     }
-    if team.kubernetes_groups:
+    if access.kubernetes_groups:
         allow |= {
             "kubernetes_labels": {"*": "*"},
-            "kubernetes_groups": list(team.kubernetes_groups),
+            "kubernetes_groups": list(access.kubernetes_groups),
             # The cluster's RBAC decides what members may do, so Teleport allows everything.
             "kubernetes_resources": [{"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}],
         }
         if kubernetes_identity == "shared":
             allow["kubernetes_users"] = [SHARED_USER]
-    if team.logins:
-        allow |= {"logins": list(team.logins), "node_labels": {"*": "*"}}
+    if isinstance(access, Team) and access.logins:
+        allow |= {"logins": list(access.logins), "node_labels": {"*": "*"}}
         options["port_forwarding"] = False  # members must not reach the VPC and the cluster's API through the host
-    if team.auditor:
+    if isinstance(access, Team) and access.auditor:
         allow["rules"] = [{"resources": ["session", "event"], "verbs": ["list", "read"]}]
     return {
         "kind": "role",
         "version": "v7",
         # By this label the host (userdata/files/access) knows which roles it may remove.
-        "metadata": {"name": role_name(team), "labels": {NAMESPACE: stack}},
+        "metadata": {"name": role_name(access), "labels": {NAMESPACE: stack}},
         "spec": {"allow": allow, "options": options},
+    }
+
+
+def bot(listed: Bot, stack: str) -> dict:
+    """Teleport's bot: who the jobs are in the audit log (``bot-`` and its name), and which role they may ask for."""
+    return {
+        "kind": "bot",
+        "version": "v1",
+        "metadata": {"name": listed.bot, "labels": {NAMESPACE: stack}},
+        "spec": {"roles": [role_name(listed)]},
+    }
+
+
+def join_token(listed: Bot, stack: str) -> dict:
+    """Which jobs are the bot. It is no secret: GitHub signs who a job is, and Teleport compares that with this."""
+    rule = {"repository": listed.repository}
+    if listed.environment:
+        rule["environment"] = listed.environment
+    else:
+        rule |= {"ref": f"refs/heads/{listed.branch}", "ref_type": "branch"}
+    return {
+        "kind": "token",
+        "version": "v2",
+        "metadata": {"name": listed.bot, "labels": {NAMESPACE: stack}},
+        "spec": {"roles": ["Bot"], "bot_name": listed.bot, "join_method": "github", "github": {"allow": [rule]}},
     }
 
 
@@ -101,9 +129,13 @@ class TeamAccess(pulumi.ComponentResource):
                 opts=child,
             )
 
-        for team in settings.teams:
-            document = role(team, args.stack, settings.kubernetes_identity, settings.session_ttl)
-            parameter(f"roles/{role_name(team)}", text=json.dumps(document, sort_keys=True))
+        documents = [
+            *(role(one, args.stack, settings.kubernetes_identity, settings.session_ttl) for one in settings.granted),
+            *(made(listed, args.stack) for listed in settings.bots for made in (bot, join_token)),
+        ]
+        for document in documents:
+            path = f"{document['kind']}s/{document['metadata']['name']}"
+            parameter(path, text=json.dumps(document, sort_keys=True))
         if settings.github_client_id and settings.github_client_secret:
             secret = pulumi.Output.secret(settings.github_client_secret.get_secret_value())
             parameter("github-client-secret", secret=secret)

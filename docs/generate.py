@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import as_yaml
-from components.settings import NAMESPACE, SECRETS, Settings, Team
+from components.settings import NAMESPACE, SECRETS, Bot, Settings, Team
 
 ROOT = Path(__file__).parent.parent
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "object": "map", "string": "text"}
@@ -74,10 +74,11 @@ def _reference() -> str:
         default = "required" if key["required"] else f"`{json.dumps(key['default'])}`" if key["default"] != "" else ""
         kind = KINDS[key["kind"]] + (", a secret" if key["name"] in SECRETS else "")
         lines.append(f"| `{key['name']}` | {kind} | {default} | {key['description']} |")
-    teams = next(key for key in _keys() if key["name"] == "teams")
-    lines += ["", "## A team", "", "```yaml", as_yaml(f"{NAMESPACE}:teams", teams["example"]), "```", "", "| key | |"]
-    lines += ["|---|---|"]
-    lines += [f"| `{field.alias}` | {field.description} |" for field in Team.model_fields.values()]
+    for title, name, item in (("A team", "teams", Team), ("A bot", "bots", Bot)):
+        example = next(key["example"] for key in _keys() if key["name"] == name)
+        lines += ["", f"## {title}", "", "```yaml", as_yaml(f"{NAMESPACE}:{name}", example), "```", "", "| key | |"]
+        lines += ["|---|---|"]
+        lines += [f"| `{field.alias}` | {field.description} |" for field in item.model_fields.values()]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,8 @@ from components.team_access import role, role_name
 from sandbox.engine import NOT_DECRYPTED, ROOT, configuration
 
 Role = dict[str, Any] | None
+BY_HAND = "not from the stack: made with tctl"
+IN_TELEPORT = "in Teleport: see `systemctl status teleport-access` on the host"
 COMMAND = f"/usr/bin/python3 - <<'END'\n{(Path(__file__).parent / 'on_host.py').read_text()}END"
 NEEDED = (
     "your AWS role needs ssm:SendCommand on the instance and on the document AWS-RunShellScript, and "
@@ -94,13 +96,19 @@ def _outputs(stack: str) -> dict[str, Any]:
 
 
 def parameters(ssm: Any, stack: str) -> dict[str, Any]:
-    """What the stack wrote for the host: roles by name, and the connector's mapping. Nothing is decrypted."""
+    """What the stack wrote for the host: roles by name, the connector's mapping, and the bots' roles. Nothing is
+    decrypted.
+    """
     path = f"/{NAMESPACE}/{stack}"
     pages = ssm.get_paginator("get_parameters_by_path").paginate(Path=path, Recursive=True)
     texts = {p["Name"].removeprefix(f"{path}/"): p["Value"] for page in pages for p in page["Parameters"]}
     connector = json.loads(texts.get("github-connector", '{"spec": {"teams_to_roles": []}}'))
-    roles = {name.removeprefix("roles/"): json.loads(t) for name, t in texts.items() if name.startswith("roles/")}
-    return {"roles": roles, "mappings": connector["spec"]["teams_to_roles"]}
+
+    def below(folder: str) -> dict[str, Any]:
+        return {name.removeprefix(folder): json.loads(t) for name, t in texts.items() if name.startswith(folder)}
+
+    bots = {name: item["spec"]["roles"] for name, item in below("bots/").items()}
+    return {"roles": below("roles/"), "mappings": connector["spec"]["teams_to_roles"], "bots": bots}
 
 
 def ask(ssm: Any, instance: str | None) -> dict[str, Any]:
@@ -146,29 +154,21 @@ def read(answer: str) -> dict[str, Any]:
 
 
 def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapping[str, Any] | None) -> dict[str, Any]:
-    """All that is known. ``people``, ``locks`` and ``bots`` are None if the host was not asked."""
+    """All that is known. ``people`` and ``locks`` are None if the host was not asked."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    declared = {role_name(team): team for team in settings.teams}
-    wanted = {name: role(t, stack, settings.kubernetes_identity, settings.session_ttl) for name, t in declared.items()}
+    declared = {role_name(access): access for access in settings.granted}
+    wanted = {name: role(a, stack, settings.kubernetes_identity, settings.session_ttl) for name, a in declared.items()}
     applied = {item["name"]: item["allow"] for item in host["roles"]} if host else {}
     by_ssm = _mapped(stored["mappings"])
     by_teleport = _mapped(host["mappings"]) if host else by_ssm
 
-    def team(name: str) -> dict[str, Any]:
+    def line(name: str) -> dict[str, Any]:
         in_file, in_ssm, in_teleport = wanted.get(name), stored["roles"].get(name), applied.get(name)
         allow = (
             in_teleport if in_teleport is not None else (in_ssm or in_file or {"spec": {"allow": {}}})["spec"]["allow"]
         )
-        state = _state(in_file, in_ssm, in_teleport, asked=host is not None)
-        if by_ssm.get(name) != by_teleport.get(name):
-            state += f"; Teleport gives it to {', '.join(by_teleport.get(name, ())) or 'nobody who signs in'}"
-        elif in_ssm and name not in by_ssm:
-            state += "; nobody can sign in until there is a GitHub connector"
         file = declared.get(name)
         return {
-            "team": f"{file.organization}/{file.team}"
-            if file
-            else ", ".join(by_ssm.get(name, by_teleport.get(name, []))),
             "role": name,
             "kubernetesGroups": allow.get("kubernetes_groups", []),
             # What the file says: neither SSM nor Teleport know of these two.
@@ -176,13 +176,43 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
             "namespaces": list(file.namespaces) if file else [],
             "logins": allow.get("logins", []),
             "auditor": any("session" in rule["resources"] for rule in allow.get("rules", ())),
+            "state": _state(in_file, in_ssm, in_teleport, asked=host is not None),
+        }
+
+    def team(name: str) -> dict[str, Any]:
+        row, file = line(name), declared.get(name)
+        if by_ssm.get(name) != by_teleport.get(name):
+            row["state"] += f"; Teleport gives it to {', '.join(by_teleport.get(name, ())) or 'nobody who signs in'}"
+        elif name in stored["roles"] and name not in by_ssm:
+            row["state"] += "; nobody can sign in until there is a GitHub connector"
+        return {"team": file.on_github if file else ", ".join(by_ssm.get(name, by_teleport.get(name, []))), **row}
+
+    files = {bot.bot: bot for bot in settings.bots}
+    given = {item["bot"]: item["roles"] for item in host["bots"]} if host else stored["bots"]
+
+    def bot(name: str) -> dict[str, Any]:
+        file, in_ssm = files.get(name), stored["bots"].get(name)
+        roles = given.get(name) or in_ssm or ([role_name(file)] if file else [])
+        rows = [line(name) for name in roles]
+        state = rows[0]["state"] if file or in_ssm else BY_HAND
+        if state == "applied" and given.get(name) != in_ssm:
+            state = f"is another one {IN_TELEPORT}"
+        return {
+            "bot": name,
+            "jobs": file.on_github if file else None,
+            "roles": roles,
+            "kubernetesGroups": [group for row in rows for group in row["kubernetesGroups"]],
+            "clusterRole": file.cluster_role if file else None,
+            "namespaces": list(file.namespaces) if file else [],
             "state": state,
         }
 
-    names = sorted({*wanted, *stored["roles"], *applied, *by_ssm, *by_teleport})
+    of_bots = {*map(role_name, settings.bots), *(name for roles in stored["bots"].values() for name in roles)}
+    names = sorted({*wanted, *stored["roles"], *applied, *by_ssm, *by_teleport} - of_bots)
+    bots = [bot(name) for name in sorted({*files, *stored["bots"], *given})]
     found: dict[str, Any] = {"time": now, "teams": [team(name) for name in names]}
     if not host:
-        return found | {"people": None, "locks": None, "bots": None}
+        return found | {"people": None, "locks": None, "bots": bots}
     # Teleport still lists a lock that has ended.
     locks = [lock for lock in host["locks"] if not lock["until"] or lock["until"] > now]
     people = [person | {"state": _person(person, applied, locks)} for person in host["people"]]
@@ -191,7 +221,7 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
         {"person": name, "roles": [], "signedIn": time, "until": None, "state": "sign-in has ended"}
         for name, time in ended
     ]
-    return found | {"people": people, "locks": locks, "bots": host["bots"]}
+    return found | {"people": people, "locks": locks, "bots": bots}
 
 
 def _mapped(mappings: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -214,8 +244,8 @@ def _state(in_file: Role, in_ssm: Role, in_teleport: Role, *, asked: bool) -> st
         return "applied"
     if in_ssm:
         what = "is not" if in_teleport is None else "is another one"
-        return f"{what} in Teleport: see `systemctl status teleport-access` on the host"
-    return "removed: allows nothing" if in_teleport == {} else "not from the stack: made with tctl"
+        return f"{what} {IN_TELEPORT}"
+    return "removed: allows nothing" if in_teleport == {} else BY_HAND
 
 
 def _person(person: Mapping[str, Any], applied: Mapping[str, Any], locks: Iterable[Mapping[str, Any]]) -> str:

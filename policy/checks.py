@@ -373,17 +373,35 @@ def secrets_in_user_data(resource: Resource, _: Config) -> Iterator[str]:
 
 SECRET_NAME = re.compile(r"(client[_-]?secret|password|passphrase|private[_-]?key|[_-]token)s?$", re.IGNORECASE)
 
+NAMED_BY_GITHUB = re.compile(r"/(roles|bots|tokens)/[^/]+$")  # after teams, repositories and branches
+
 
 def plain_secret_parameters(resource: Resource, _: Config) -> Iterator[str]:
     props = resource.props
     if resource.type != "aws:ssm/parameter:Parameter":
         return
     name, kind = props.get("name"), props.get("type")
-    secret = [f"by its name, {name} is a secret"] if isinstance(name, str) and SECRET_NAME.search(name) else []
+    named = isinstance(name, str) and SECRET_NAME.search(name) and not NAMED_BY_GITHUB.search(name)
+    secret = [f"by its name, {name} is a secret"] if named else []
     for key in ("value", "insecureValue"):
         secret += [f"{key} contains {found}" for text in known_items(props.get(key)) for found in secrets_in(text)]
     if kind not in ("SecureString", UNKNOWN):
         yield from (f"type is {display(kind)}, but {reason}" for reason in secret)
+
+
+# bots
+
+
+def open_join_tokens(resource: Resource, _: Config) -> Iterator[str]:
+    if resource.type != "aws:ssm/parameter:Parameter" or "/tokens/" not in str(resource.props.get("name")):
+        return
+    for text in known_items(resource.props.get("insecureValue")):
+        spec = lookup(json.loads(text), "spec")
+        for rule in lookup(spec, "github", "allow") or [{}]:
+            if lookup(spec, "join_method") != "github" or not (
+                rule.get("repository") and (rule.get("environment") or rule.get("ref"))
+            ):
+                yield f"the bot {display(lookup(spec, 'bot_name'))} is more than one repository's environment or branch"
 
 
 # state
@@ -505,6 +523,12 @@ RULES = (
         "Secrets in SSM are SecureStrings.",
         'Set type="SecureString", and pass the value as pulumi.Output.secret.',
         plain_secret_parameters,
+    ),
+    Rule(
+        "bots-are-jobs-of-one-repository",
+        "A bot is the jobs of one GitHub repository, and there of one environment or branch.",
+        "Name the repository, and the environment or the branch.",
+        open_join_tokens,
     ),
     Rule(
         "protected-state",

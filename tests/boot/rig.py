@@ -163,6 +163,9 @@ def answer_metadata(request: Request) -> Response:
     return Response(ADDRESS, 200 if request.path == "/latest/meta-data/public-ipv4" else 404)
 
 
+GITHUB = "github.com", "api.github.com", "token.actions.githubusercontent.com"
+
+
 class World:
     """The network that the hosts are in, and its servers. Between `World()` and `close` this process is in it too."""
 
@@ -283,7 +286,8 @@ class World:
     def _make_certificates(self) -> None:
         """Makes the pair of our own https servers, which the hosts trust: ACME and, in tests/teleport, GitHub."""
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:github.com,DNS:api.github.com", "-subj", "/CN=rig"]
+        names = f"subjectAltName=IP:127.0.0.1,DNS:{',DNS:'.join(GITHUB)}"
+        command += ["-addext", names, "-subj", "/CN=rig"]
         command += ["-days", "2", "-keyout", "key.pem", "-out", "cert.pem"]
         # Valid since yesterday, for the host whose clock is behind.
         environment = {**os.environ, "LD_PRELOAD": libfaketime(), "FAKETIME": "-1d"}

@@ -126,6 +126,34 @@ def test_github_is_taken_out_of_the_stack(rig: Rig, running: Host) -> None:
     assert sync(running) == [*EMPTIED, "rm github/github", "rm role/a"]
 
 
+def bot() -> dict[str, Any]:
+    """The parameters of a bot, and of no team."""
+    listed: dict[str, Any] = {"kind": "bot", "version": "v1", "metadata": {"name": "a"}, "spec": {"roles": ["a"]}}
+    rule = {"repository": "acme/shop", "environment": "production"}
+    spec = {"roles": ["Bot"], "bot_name": "a", "join_method": "github", "github": {"allow": [rule]}}
+    token = {"kind": "token", "version": "v2", "metadata": {"name": "a"}, "spec": spec}
+    return {"roles/a": role("a"), "bots/a": listed, "tokens/a": token, **NO_CONNECTOR}
+
+
+NO_CONNECTOR = {"github-connector": None, "github-client-secret": None}
+
+
+def test_a_bot_comes_after_its_role_and_goes_before_it(rig: Rig, running: Host) -> None:
+    rig.set_teams(running, change=bot())
+    assert sync(running) == ["create role/a", "create bot/a", "create token/a"]
+    assert sync(running) == []
+    rig.set_teams(running, change=NO_CONNECTOR)
+    assert sync(running) == [*EMPTIED, "rm bot/a", "rm token/a", "rm role/a"]
+    rig.set_teams(running, change=bot())
+    sync(running)
+    wider = running.resources()["bot/a"]
+    wider["spec"]["roles"] = ["a", "admin"]
+    running.write("/tmp/resource.json", json.dumps(wider))  # noqa: S108  on the rig's host
+    running.sh("tctl --config=/etc/teleport.yaml create -f </tmp/resource.json")
+    assert sync(running) == ["create bot/a"]
+    assert running.resources()["bot/a"]["spec"]["roles"] == ["a"]
+
+
 def test_a_change_by_hand_is_reverted(rig: Rig, running: Host) -> None:
     rig.set_teams(running, "a")
     sync(running)

@@ -14,8 +14,8 @@ from tests.teleport.stage import Site
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A proxy after its first boot, without GitHub."""
     folder = Path(os.environ.get("TELEPORT", "")).absolute()
-    if not all((folder / name).is_file() for name in ("teleport", "tctl", "tsh")):
-        pytest.fail(f"TELEPORT={folder} is not the folder of a release: teleport, tctl and tsh", pytrace=False)
+    if lacking := [name for name in ("teleport", "tctl", "tsh", "tbot") if not (folder / name).is_file()]:
+        pytest.fail(f"TELEPORT={folder} is not the folder of a release: no {', '.join(lacking)}", pytrace=False)
     made: Site = build_or_skip(lambda: Site(tmp_path_factory.mktemp("site"), folder))
     try:
         made.first_boot()

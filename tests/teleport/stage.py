@@ -15,7 +15,7 @@ from components.proxy import TeleportProxy, TeleportProxyArgs
 from components.settings import parse
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
-from tests.boot.rig import Host, Rig, Run, World, pack_release
+from tests.boot.rig import GITHUB, Host, Rig, Run, World, pack_release
 from tests.examples import SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
@@ -211,4 +211,4 @@ class Site:
         return Person(self.laptop, login, sign_in_command(self.host.config.settings, NAME), self._tools)
 
     def _name_servers(self, host: Host) -> None:
-        host.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n192.0.2.2 github.com api.github.com\n")
+        host.write("/etc/hosts", f"127.0.0.1 localhost {NAME}\n192.0.2.2 {' '.join(GITHUB)}\n")

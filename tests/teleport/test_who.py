@@ -14,11 +14,11 @@ def on_host(site: Site, commands: str) -> str:
     return site.host.sh(f"set -e; export SSL_CERT_FILE=/etc/rig-trusted.pem\n{commands}")
 
 
-def look(site: Site, *teams: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def look(site: Site, *teams: dict[str, Any], **config: str) -> dict[str, dict[str, Any]]:
     """The report for a stack's file with these teams and those that are always there: by role, person, lock, bot."""
     stack, given = site.host.config.stack, json.dumps([*TEAMS, *teams])
     stored = who.parameters(site.world.aws("ssm"), stack)
-    settings = parse({"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": given}, stack)
+    settings = parse({"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": given, **config}, stack)
     found = who.report(settings, stack, stored, who.read(on_host(site, who.COMMAND)))
     return {kind: {list(item.values())[kind == "teams"]: item for item in found[kind]} for kind in list(found)[1:]}
 
@@ -40,7 +40,10 @@ def test_teams_people_and_bots(site: Site) -> None:
     assert [name for name, team in found["teams"].items() if team["auditor"]] == ["kube-acme-audit"]
     assert found["teams"]["by-hand"]["state"] == "not from the stack: made with tctl"
     assert not {"editor", "bot-ci"} & found["teams"].keys(), "Teleport's own"
-    assert found["bots"] == {"ci": {"bot": "ci", "roles": ["kube-acme-dev"]}}
+    assert found["bots"].keys() == {"ci"}
+    bot = found["bots"]["ci"]
+    assert (bot["roles"], bot["kubernetesGroups"]) == (["kube-acme-dev"], ["dev"])
+    assert bot["state"] == "not from the stack: made with tctl"
     person = found["people"]["tara"]
     assert (sorted(person["roles"]), person["state"]) == (["kube-acme-audit", "kube-acme-tilers"], "signed in")
     until = json.loads(tara.can("tsh", "status", "--format=json"))["active"]["valid_until"]

@@ -21,6 +21,7 @@ from pulumi_policy import (
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from components.recordings import tls_only
+from components.settings import EXAMPLE_BOT
 from policy.checks import GUARDS, HOSTS, RULES, STATE, WHOLE_STACK, Resource, secrets_in
 from sandbox.engine import ROOT
 from tests.examples import PLATFORM, SITE, record_proxy
@@ -117,6 +118,11 @@ password: /run/teleport/password
 api_key = read_key()
 # the client_secret is in SSM
 """
+
+
+def join_token(method: str = "github", **rule: str) -> Resource:
+    token = {"kind": "token", "spec": {"bot_name": "shop", "join_method": method, "github": {"allow": [rule]}}}
+    return parameter("String", "/teleport-eks/dev/tokens/shop", insecureValue=json.dumps(token))
 
 
 def parameter(kind: Any, name: str = "/teleport-eks/dev/github-client-secret", **value: str) -> Resource:
@@ -324,6 +330,17 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             ),
         ],
     ),
+    "bots-are-jobs-of-one-repository": (
+        [
+            join_token(repository="acme/shop", environment="live"),
+            join_token(repository="acme/shop", ref="refs/heads/main"),
+        ],
+        [
+            (join_token(repository="acme/shop"), "the bot shop is more than one repository's environment or branch"),
+            (join_token(repository_owner="acme", environment="live"), "the bot shop is more than"),
+            (join_token("token", repository="acme/shop", environment="live"), "the bot shop is more than"),
+        ],
+    ),
     "protected-state": (
         [eip(True), Resource("aws:ebs/volume:Volume", "it", {}, True), instance()],
         [
@@ -454,6 +471,7 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
         access_mode,
         adminCidrs='["203.0.113.7/32"]',
         teams=json.dumps([{**PLATFORM.model_dump(by_alias=True), "clusterRole": "edit"}]),
+        bots=json.dumps([{**EXAMPLE_BOT, "environment": "rotate-token"}]),
         githubClientId="Iv1.1",
         githubClientSecret="c4nary",
         recordings="s3",

@@ -29,6 +29,11 @@ def team(**change: object) -> list[dict]:
     return [{key: value for key, value in {**TEAM, **change}.items() if value is not None}]
 
 
+def bot(**change: object) -> list[dict]:
+    """With neither an environment nor a branch, if ``change`` names none."""
+    return [{"repository": "acme/shop", "kubernetesGroups": ["shop"], **change}]
+
+
 def ranges(count: int) -> list[str]:
     return [f"10.0.0.{number}/32" for number in range(count)]
 
@@ -112,10 +117,45 @@ BAD = [
     ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
     ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
     ({"waitMinutes": "long"}, "waitMinutes", "long", "must be a whole number"),
-    ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map"),
     ({"alarmTopicArn": "on-call"}, "alarmTopicArn", "on-call", "must be the ARN of a standard SNS topic"),
     ({"alarmTopicArn": "arn:aws:sns:x:111122223333:a.fifo"}, "alarmTopicArn", "a.fifo", "a standard SNS topic"),
     ({"logRetentionDays": "31"}, "logRetentionDays", "31", "must be 0, or what CloudWatch Logs takes: 1, 3, 5"),
+    ({"teams": ["acme/platform"]}, "teams[0]", "acme/platform", "must be a map with the keys of a Team"),
+    ({"bots": bot()}, "bots[0].branch", "(not set)", "one of the two"),
+    ({"bots": bot(environment="live", branch="main")}, "bots[0].branch", "main", "an environment or a branch"),
+    ({"bots": bot(branch="refs/heads/*")}, "bots[0].branch", "refs/heads/*", "without refs/heads/"),
+    ({"bots": bot(branch="refs/heads/main")}, "bots[0].branch", "refs/heads/main", "without refs/heads/"),
+    ({"bots": bot(repository="acme/*", branch="main")}, "bots[0].repository", "acme/*", "as owner/name"),
+    ({"bots": bot(repository="shop", branch="main")}, "bots[0].repository", "shop", "as owner/name"),
+    ({"bots": bot(environment="*")}, "bots[0].environment", "*", "one GitHub environment"),
+    ({"bots": bot(branch="main", kubernetesGroups=[])}, "bots[0].kubernetesGroups", "[]", "or the bot can do nothing"),
+    (
+        {"bots": bot(branch="main", kubernetesGroups=["system:nodes"])},
+        "bots[0].kubernetesGroups[0]",
+        "system:nodes",
+        "system:",
+    ),
+    (
+        {"bots": bot(branch="main", kubernetesGroups=["system:masters"])},
+        "bots",
+        "system:masters",
+        "allowSystemMasters: true",
+    ),
+    ({"bots": bot(branch="main", namespaces=["shop"])}, "bots[0].namespaces", "shop", "needs clusterRole"),
+    ({"bots": bot(branch="main", logins=["root"])}, "bots[0].logins", "root", "no such key"),
+    ({"bots": bot(branch="main") * 2}, "bots", "main", "acme/shop, branch main is listed twice"),
+    (
+        {"bots": bot(branch="a/b") + bot(branch="a-b")},
+        "bots",
+        "a/b",
+        "acme/shop, branch a/b and acme/shop, branch a-b both get the name bot-acme-shop-a-b",
+    ),
+    (
+        {"teams": team(organization="bot", team="acme-shop-main"), "bots": bot(branch="main")},
+        "bots",
+        "main",
+        "bot/acme-shop-main and acme/shop, branch main both get the name",
+    ),
     ({"topology": "ha"}, "topology", "ha", "not available yet"),
 ]
 

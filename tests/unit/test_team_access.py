@@ -2,8 +2,9 @@
 
 import pytest
 
-from components.settings import Team
-from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, connector, role
+from components.settings import Bot, Team
+from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, bot, connector, join_token, role
+from tests.boot import strict
 from tests.examples import PLATFORM, settings
 from tests.recorder import record
 
@@ -31,10 +32,56 @@ def test_an_auditor_may_only_see_recordings_and_the_audit_log() -> None:
     }
 
 
+SHOP = {"repository": "Acme/shop.io", "kubernetesGroups": ["deployer"]}
+
+
+@pytest.mark.parametrize(
+    ("which", "name", "claims"),
+    [
+        ({"environment": "Live EU"}, "acme-shop.io-live-eu", {"environment": "Live EU"}),
+        ({"branch": "release/1"}, "acme-shop.io-release-1", {"ref": "refs/heads/release/1", "ref_type": "branch"}),
+    ],
+)
+def test_a_bot_is_a_role_a_bot_and_which_jobs_it_is(which: dict, name: str, claims: dict) -> None:
+    listed = Bot.model_validate(SHOP | which)
+    document = role(listed, "dev", "shared", "12h")
+    assert document["metadata"]["name"] == f"kube-bot-{name}"
+    assert document["spec"]["allow"].keys() == {
+        "kubernetes_labels",
+        "kubernetes_groups",
+        "kubernetes_resources",
+        "kubernetes_users",
+    }
+    assert document["spec"]["allow"]["kubernetes_groups"] == ["deployer"]
+    assert document["spec"]["options"]["max_session_ttl"] == "1h"
+    assert bot(listed, "dev")["spec"] == {"roles": [f"kube-bot-{name}"]}
+    token = join_token(listed, "dev")
+    assert token["spec"]["github"] == {"allow": [{"repository": "Acme/shop.io", **claims}]}
+    assert (token["spec"]["bot_name"], token["spec"]["join_method"], token["spec"]["roles"]) == (
+        name,
+        "github",
+        ["Bot"],
+    )
+    for made in (document, bot(listed, "dev"), token):
+        assert made["metadata"]["labels"] == {"teleport-eks": "dev"}
+        assert not strict.check_resource(made)
+
+
 def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
     spec = connector([PLATFORM], "Iv1.1", "https://x/callback")["spec"]
     assert spec["teams_to_roles"] == [{"organization": "Acme", "team": "platform", "roles": ["kube-acme-platform"]}]
     assert "client_secret" not in spec
+
+
+def test_bots_are_in_ssm_without_github_sign_in() -> None:
+    listed = Bot.model_validate(SHOP | {"branch": "main"})
+    args = TeamAccessArgs(settings().model_copy(update={"bots": (listed,)}), "dev", "/p", "https://x/callback")
+    declared = record(lambda: TeamAccess("proxy", args)).of("aws:ssm/parameter:Parameter")
+    assert sorted(p["name"] for p in declared) == [
+        "/p/bots/acme-shop.io-main",
+        "/p/roles/kube-bot-acme-shop.io-main",
+        "/p/tokens/acme-shop.io-main",
+    ]
 
 
 @pytest.mark.parametrize(

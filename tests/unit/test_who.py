@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from components.settings import parse
+from components.settings import Bot, parse
 from components.team_access import role
 from fleet import who
 from sandbox.account import REGION, Account, made_up
@@ -37,7 +38,7 @@ ALLOW = DOCUMENT["spec"]["allow"]
 
 
 def stored(*roles: dict, mappings: Any = (MAPPING,)) -> dict[str, Any]:
-    return {"roles": {item["metadata"]["name"]: item for item in roles}, "mappings": list(mappings)}
+    return {"roles": {item["metadata"]["name"]: item for item in roles}, "mappings": list(mappings), "bots": {}}
 
 
 def host(allow: dict | None = ALLOW, mappings: Any = (MAPPING,), **more: Any) -> dict[str, Any]:
@@ -115,7 +116,9 @@ def test_ssm_is_read_without_its_secret(account: Account) -> None:
     for name, value in values.items():
         ssm.put_parameter(Name=f"/teleport-eks/prod/{name}", Value=json.dumps(value), Type="String")
     ssm.put_parameter(Name="/teleport-eks/prod/github-client-secret", Value="hidden", Type="SecureString")
-    assert who.parameters(ssm, "prod") == stored(DOCUMENT)
+    bot = {"spec": {"roles": ["kube-bot-x"]}}
+    ssm.put_parameter(Name="/teleport-eks/prod/bots/x", Value=json.dumps(bot), Type="String")
+    assert who.parameters(ssm, "prod") == stored(DOCUMENT) | {"bots": {"x": ["kube-bot-x"]}}
 
 
 def test_the_credentials_are_those_of_the_stacks_file(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,4 +193,36 @@ def test_the_tables_have_what_the_json_has() -> None:
     assert "TEAM      ROLE           KUBERNETES GROUPS  CLUSTER ROLE  NAMESPACES  LOGINS  AUDITOR  STATE\n" in shown
     assert f"acme/dev  {NAME}  dev                edit          shop        -       -        applied\n" in shown
     assert f"an-id  user ada  {NEVER}  laptop lost\n" in shown
-    assert f"ci   {NAME}" in shown
+    assert re.search(f"\nci +- +{NAME} +dev +- +- +not from the stack", shown)
+
+
+BOT = {"repository": "acme/shop", "environment": "live", "kubernetesGroups": ["shop"]}
+OF_SHOP = {"bot": "acme-shop-live", "roles": ["kube-bot-acme-shop-live"]}
+
+
+@pytest.mark.parametrize(
+    ("listed", "in_ssm", "in_teleport", "state"),
+    [
+        (True, True, [OF_SHOP], "applied"),
+        (True, True, [], f"is another one {NOT_THERE}"),
+        (True, True, [OF_SHOP | {"roles": ["kube-bot-acme-shop-live", NAME]}], f"is another one {NOT_THERE}"),
+        (True, True, None, "in the file and in SSM"),
+        (True, False, [], "is only in the stack's file: run `pulumi up`"),
+        (False, True, [OF_SHOP], "is not in the stack's file: run `pulumi up`"),
+    ],
+)
+def test_where_a_bot_is_on_its_way(listed: bool, in_ssm: bool, in_teleport: list | None, state: str) -> None:
+    given = parse({"clusterName": "demo", "acmeEmail": "a@example.com", "bots": json.dumps([BOT] * listed)}, "prod")
+    document = role(Bot.model_validate(BOT), "prod", "shared", "12h")
+    role_of_it = {"name": document["metadata"]["name"], "allow": document["spec"]["allow"]}
+    ssm = stored(*[document] * in_ssm, mappings=()) | {"bots": {OF_SHOP["bot"]: OF_SHOP["roles"]} if in_ssm else {}}
+    answer = None if in_teleport is None else host(None, (), bots=in_teleport) | {"roles": [role_of_it] * in_ssm}
+    found = who.report(given, "prod", ssm, answer)
+    (row,) = found["bots"]
+    assert (row["bot"], row["jobs"], row["state"]) == (
+        "acme-shop-live",
+        "acme/shop, environment live" if listed else None,
+        state,
+    )
+    assert row["kubernetesGroups"][:1] == ["shop"]
+    assert found["teams"] == []

@@ -5,7 +5,7 @@ Like Teleport (all of this was measured with 18.3), it
 - refuses a chain that the host does not trust, and reads the pair again at the interval;
 - makes its certificate authority once, in data_dir;
 - answers /webapi/ping with an error until there is a GitHub connector;
-- keeps the resources of `tctl create`, with a new revision after each change;
+- keeps the resources of `tctl create`, with a new revision after each change (a bot has none);
 - does not delete a role that somebody holds (`holders`);
 - answers the first `tctl get` after a change with what was there before, as the auth service's cache does.
 """
@@ -163,7 +163,8 @@ def tctl(config_file, verb, *rest):
             errors.append(f"{key} already exists")
         if errors:
             die("; ".join(errors))
-        resource["metadata"]["revision"] = uuid.uuid4().hex
+        if resource["kind"] != "bot":
+            resource["metadata"]["revision"] = uuid.uuid4().hex
         if resource["kind"] == "role":  # Teleport fills in defaults
             resource["spec"].setdefault("options", {}).setdefault("port_forwarding", True)
         kept[key] = resource
