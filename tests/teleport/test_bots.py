@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pexpect
 import pytest
 import yaml
 
@@ -124,12 +125,11 @@ def test_the_job_of_the_right_branch(site: Site) -> None:
 def test_a_bot_that_is_removed_and_comes_back(site: Site) -> None:
     up(site, BOT)
     job = deploy(site, "removed")
-    session = job.shell()
+    session = job.open_shell()
     run = up(site)
     removed = "bot/acme-shop-production", "token/acme-shop-production", "role/kube-bot-acme-shop-production"
     assert [name for name in removed if f"removed {name}" in run.console] == [*removed], run
-    session.wait()
-    session.close()
+    session.expect(pexpect.EOF)
     assert "access denied" in job.cannot(*KUBECTL)
     late = Job(site, "late", **GitHub.jobs["removed"])
     said = late.authorize()
