@@ -18,18 +18,23 @@ def assumed_by(service: str) -> str:
 
 
 def permissions(
-    cluster_arn: str, parameters_arn: str, hosted_zone_arn: str | None = None, kms_key_arn: str | None = None
+    cluster_arn: str,
+    parameters_arn: str,
+    hosted_zone_arn: str | None = None,
+    kms_key_arn: str | None = None,
+    certificate_arn: str | None = None,
 ) -> dict:
     """The host's policy document.
 
     ``parameters_arn`` is the path of the stack's own SSM parameters, for example
     ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
-    ``kms_key_arn`` is the key of the client secret, if it is not AWS's own.
+    ``kms_key_arn`` is the key of the stack's secrets, if it is not AWS's own; ``certificate_arn`` is the SSM
+    parameter or Secrets Manager secret with the proxy's own certificate.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
         {"Sid": "Cluster", "Effect": "Allow", "Action": "eks:DescribeCluster", "Resource": cluster_arn},
-        # Team roles, the GitHub connector and its client secret. SSM checks the path and everything below it.
+        # Team roles, the GitHub connector and the stack's secrets. SSM checks the path and everything below it.
         {
             "Sid": "Parameters",
             "Effect": "Allow",
@@ -48,6 +53,21 @@ def permissions(
                 "Condition": secrets,
             }
         )
+    if certificate_arn:
+        secret = certificate_arn.split(":")[2] == "secretsmanager"
+        read = "secretsmanager:GetSecretValue" if secret else "ssm:GetParameter"
+        statements.append({"Sid": "Certificate", "Effect": "Allow", "Action": read, "Resource": certificate_arn})
+        if kms_key_arn:
+            context = f"kms:EncryptionContext:{'SecretARN' if secret else 'PARAMETER_ARN'}"
+            statements.append(
+                {
+                    "Sid": "CertificateKey",
+                    "Effect": "Allow",
+                    "Action": "kms:Decrypt",
+                    "Resource": kms_key_arn,
+                    "Condition": {"StringEquals": {context: certificate_arn}},
+                }
+            )
     if hosted_zone_arn:
         partition = hosted_zone_arn.split(":")[1]
         statements += [
@@ -81,6 +101,7 @@ class ProxyIdentityArgs:
     parameters_arn: pulumi.Input[str]
     hosted_zone_arn: str | None = None
     kms_key_arn: str | None = None
+    certificate_arn: str | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -102,7 +123,7 @@ class ProxyIdentity(pulumi.ComponentResource):
             f"{name}-permissions",
             role=role.name,
             policy=pulumi.Output.all(
-                args.cluster_arn, args.parameters_arn, args.hosted_zone_arn, args.kms_key_arn
+                args.cluster_arn, args.parameters_arn, args.hosted_zone_arn, args.kms_key_arn, args.certificate_arn
             ).apply(lambda arns: json.dumps(permissions(*arns))),
             opts=child,
         )

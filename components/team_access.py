@@ -1,4 +1,4 @@
-"""One Teleport role per GitHub team, and the GitHub connector. The host reads them from SSM and applies them."""
+"""What the host reads from SSM: one Teleport role per GitHub team, the GitHub connector, and the stack's secrets."""
 
 import json
 from collections.abc import Sequence
@@ -101,6 +101,8 @@ class TeamAccess(pulumi.ComponentResource):
                 opts=child,
             )
 
+        if settings.acme_eab_key:
+            parameter("acme/eab-key", secret=pulumi.Output.secret(settings.acme_eab_key.get_secret_value()))
         for team in settings.teams:
             document = role(team, args.stack, settings.kubernetes_identity, settings.session_ttl)
             parameter(f"roles/{role_name(team)}", text=json.dumps(document, sort_keys=True))

@@ -42,6 +42,11 @@ _STATIC = {
     "access": (f"{_SCRIPTS}/access", "0755"),
     "maintenance": (f"{_SCRIPTS}/maintenance", "0755"),
 }
+# What takes the place of a file in files/ if the certificate is the operator's own.
+_OWN_CERTIFICATE = {
+    "certificate": "own-certificate",
+    "teleport-certificate.timer": "own-certificate.timer",
+}
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
     "teleport.yaml.j2": ("/etc/teleport.yaml", "0600"),
@@ -54,9 +59,9 @@ class HostConfig:
 
     ``hostname`` is the proxy's public name and ``public_ip`` the Elastic IP that it resolves to; ``volume_id`` is the
     data volume. Under ``parameters_path`` (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>``
-    (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret)
-    and ``github-client-secret`` (SecureString). With ``dns_zone_id``, the host proves its name by DNS-01 through that
-    Route 53 zone, else by HTTP-01 on port 80.
+    (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret),
+    ``github-client-secret`` and ``acme/eab-key`` (SecureStrings). With ``dns_zone_id``, the host proves its name by
+    DNS-01 through that Route 53 zone, else by HTTP-01 on port 80.
     """
 
     settings: Settings
@@ -77,6 +82,12 @@ class UserDataTooLargeError(ValueError):
 def variables(config: HostConfig) -> dict[str, str]:
     """The host's environment file, as names and values. No value is secret, because many can read user data."""
     settings = config.settings
+    options = {
+        "ACME_EAB_KEY_ID": settings.acme_eab_key_id,
+        "CERTIFICATE_ARN": settings.certificate_arn,
+        # certbot's HTTP library may bring its own roots.
+        "REQUESTS_CA_BUNDLE": settings.private_ca and "/etc/pki/tls/certs/ca-bundle.crt",
+    }
     return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
         "AWS_DEFAULT_REGION": config.region,
@@ -96,6 +107,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         "ACME_SERVER": settings.acme_server,
         "MAINTENANCE_WINDOW": settings.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
+        **{name: value for name, value in options.items() if value},
     }
 
 
@@ -137,7 +149,8 @@ def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> by
 
 
 def _document(config: HostConfig, revision: str) -> str:
-    return _render("cloud-config.yaml.j2", files=_entries(config, revision))
+    files = _entries(config, revision)
+    return _render("cloud-config.yaml.j2", files=files, private_ca=config.settings.private_ca)
 
 
 def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
@@ -146,11 +159,14 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
         # The environment file has one line per value. A line break would begin another one.
         if not value.isprintable():
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
+    own = _OWN_CERTIFICATE if config.settings.certificate_arn else {}
+    ca = config.settings.private_ca
     texts = [
+        *([("/etc/pki/ca-trust/source/anchors/teleport-eks.pem", "0644", ca)] if ca else []),
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
         *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in _TEMPLATES.items()),
-        *((*target, _source(name)) for name, target in _STATIC.items()),
+        *((*target, _source(own.get(name, name))) for name, target in _STATIC.items()),
     ]
     return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
 
