@@ -478,7 +478,7 @@ class Settings(_Model):
     kms_key_arn: str | None = Field(
         default=None,
         pattern=KMS_KEY,
-        description="The KMS key for the volumes, their snapshots and the GitHub client secret. By default AWS's own. "
+        description="The KMS key for the volumes, their snapshots and the secrets in SSM. By default AWS's own. "
         "A data volume keeps its key; docs/operations.md says how to move it to another one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )

@@ -55,12 +55,13 @@ def places(host: Host, text: str) -> list[str]:
         with contextlib.suppress(OSError):  # it has ended meanwhile
             if os.readlink(process / "ns/pid") == namespace:
                 found += [process / "cmdline", process / "environ"]
-    for folder in ("run", "dev/shm", "tmp", "etc", "var/log", "var/lib/teleport", "var/lib/teleport-eks"):
+    for folder in ("run", "dev/shm", "var/lib/teleport"):
         found += [path for path in host.path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
     for path in found:
         with contextlib.suppress(OSError):
             places += [str(path)] * (text.encode() in path.read_bytes())
-    return places
+    disk = f"grep -rlFe '{text}' {host.files}/upper || true"  # all that was written to the root disk, /tmp and logs too
+    return places + host.world.run("sh", "-c", disk).split()
 
 
 def wait_served(host: Host, before: str) -> None:

@@ -37,7 +37,10 @@ SSM_PARAMETER = "aws:ssm/parameter:Parameter"
         ({**DOMAIN, **EAB, "certificateArn": OWN}, "remove it, or acmeServer, acmeEabKeyId and acmeEabKey"),
         ({"privateCa": "nowhere/root.pem"}, "No such file"),
         ({"privateCa": "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"}, "certificate in PEM"),
-        ({"privateCa": f"{ROOT}-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----"}, "without its key"),
+        (
+            {"privateCa": f"{ROOT}-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----"},
+            "without its key",
+        ),
         ({"privateCa": "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----"}, "certificate in PEM"),
     ],
 )
