@@ -27,18 +27,20 @@ def permissions(
     log_group_arn: str | None = None,
     metrics_namespace: str | None = None,
     recordings_arn: str | None = None,
+    certificate_arn: str | None = None,
 ) -> dict:
     """The host's policy document.
 
     ``parameters_arn`` is the path of the stack's own SSM parameters, for example
     ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
-    ``kms_key_arn`` is the key of the client secret and the recordings, if it is not AWS's own; ``log_group_arn`` and
-    ``metrics_namespace`` are where the host may write logs and metrics; ``recordings_arn`` is the recordings' bucket.
+    ``kms_key_arn`` is the key of the stack's secrets and the recordings, if it is not AWS's own; ``log_group_arn`` and
+    ``metrics_namespace`` are where the host may write logs and metrics; ``recordings_arn`` is the recordings' bucket;
+    ``certificate_arn`` is the SSM parameter or Secrets Manager secret with the proxy's own certificate.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
         {"Sid": "Cluster", "Effect": "Allow", "Action": "eks:DescribeCluster", "Resource": cluster_arn},
-        # Team roles, the GitHub connector and its client secret. SSM checks the path and everything below it.
+        # Team roles, the GitHub connector and the stack's secrets. SSM checks the path and everything below it.
         {
             "Sid": "Parameters",
             "Effect": "Allow",
@@ -88,6 +90,21 @@ def permissions(
                 "Condition": {"StringEquals": {"kms:EncryptionContext:aws:s3:arn": recordings_arn}},
             }
         )
+    if certificate_arn:
+        secret = certificate_arn.split(":")[2] == "secretsmanager"
+        read = "secretsmanager:GetSecretValue" if secret else "ssm:GetParameter"
+        statements.append({"Sid": "Certificate", "Effect": "Allow", "Action": read, "Resource": certificate_arn})
+        if kms_key_arn:
+            context = f"kms:EncryptionContext:{'SecretARN' if secret else 'PARAMETER_ARN'}"
+            statements.append(
+                {
+                    "Sid": "CertificateKey",
+                    "Effect": "Allow",
+                    "Action": "kms:Decrypt",
+                    "Resource": kms_key_arn,
+                    "Condition": {"StringEquals": {context: certificate_arn}},
+                }
+            )
     if hosted_zone_arn:
         partition = hosted_zone_arn.split(":")[1]
         statements += [
@@ -137,6 +154,7 @@ class ProxyIdentityArgs:
     log_group_arn: str | None = None
     metrics_namespace: str | None = None
     recordings_arn: pulumi.Input[str] | None = None
+    certificate_arn: str | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -165,6 +183,7 @@ class ProxyIdentity(pulumi.ComponentResource):
                 args.log_group_arn,
                 args.metrics_namespace,
                 args.recordings_arn,
+                args.certificate_arn,
             ).apply(lambda names: json.dumps(permissions(*names))),
             opts=child,
         )

@@ -44,6 +44,7 @@ class TeleportProxy(pulumi.ComponentResource):
         settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
         invoke = pulumi.InvokeOptions(parent=self)
         zone = aws.route53.get_zone(name=settings.hosted_zone, opts=invoke) if settings.hosted_zone else None
+        challenge_zone = None if settings.certificate_arn else zone
         parameters_path = logs_name = f"/teleport-eks/{args.stack}"
 
         for warning in settings.warnings():
@@ -64,7 +65,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 partition=cluster.partition,
                 cluster_arn=cluster.arn,
                 parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
-                hosted_zone_arn=zone.arn if zone else None,
+                hosted_zone_arn=challenge_zone.arn if challenge_zone else None,
                 kms_key_arn=settings.kms_key_arn,
                 log_group_arn=(
                     f"arn:{cluster.partition}:logs:{cluster.region}:{cluster.account_id}:log-group:{logs_name}"
@@ -73,6 +74,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 ),
                 metrics_namespace=METRICS if settings.alarm_topic_arn else None,
                 recordings_arn=recordings[0].bucket_arn if recordings else None,
+                certificate_arn=settings.certificate_arn,
             ),
             opts=child,
         )
@@ -169,7 +171,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 stack=args.stack,
                 region=cluster.region,
                 parameters_path=parameters_path,
-                dns_zone_id=zone.zone_id if zone else None,
+                dns_zone_id=challenge_zone.zone_id if challenge_zone else None,
                 **known,
             )
         )

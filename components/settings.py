@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import re
+import ssl
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ NAMESPACE = "teleport-eks"
 # 18.7.4 and 17.7.26 are named as such in Teleport's own changelog.
 OLDEST_TELEPORT = {17: (17, 7, 26), 18: (18, 7, 4)}
 
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
 # EC2's default quota of inbound rules.
 MOST_RULES = 60
 
@@ -37,11 +40,18 @@ RETENTION_DAYS = (
 
 ACME_SERVER = r"^https://[^\s/]+/\S*$"
 BRANCH = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+# Secrets Manager ends its ARNs with six random letters, and IAM needs them.
+CERTIFICATE = (
+    r"^arn:aws[a-z-]*:(ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+"
+    r"|secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+-[A-Za-z0-9]{6})$"
+)
 CIDR = r"^([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?$"
 CLIENT_ID = r"^\S+$"
 CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
 CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
 ENVIRONMENT = r"^[A-Za-z0-9]([A-Za-z0-9._/ -]*[A-Za-z0-9._/-])?$"
+EAB_KEY = r"^[A-Za-z0-9_-]{16,}=*$"
+EAB_KEY_ID = r"^[!-~]+$"
 EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 IAM_PATH = r"^/([A-Za-z0-9+=,.@_-]+/)*$"
@@ -72,11 +82,14 @@ VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
 WORDS = {
     ACME_SERVER: "must be the https address of an ACME directory",
     BRANCH: "must be the name of a branch, without refs/heads/ and without '*'",
+    CERTIFICATE: "must be the whole ARN of an SSM parameter or of a Secrets Manager secret",
     CIDR: "must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)",
     CLIENT_ID: "must be the OAuth app's client id",
     CLUSTER_NAME: "must be the name of an EKS cluster",
     CLUSTER_ROLE: "must be the name of a ClusterRole",
     ENVIRONMENT: "must be the name of one GitHub environment",
+    EAB_KEY: "must be the HMAC key in base64url, as the certificate authority shows it",
+    EAB_KEY_ID: "must be the key's id, as the certificate authority shows it",
     EMAIL: "must be an e-mail address",
     HOST_NAME: "must be a DNS name in lower case, without a dot at the end",
     IAM_PATH: "must be an IAM path, such as /platform/",
@@ -139,14 +152,36 @@ def _kubernetes_group(value: str) -> str:
     return value
 
 
+def _text_or_file(text: str, what: str) -> str:
+    """``text``, read from a file if it is a path."""
+    if "\n" in text.strip() or text.lstrip().startswith("{"):
+        return text
+    try:
+        return Path(text).expanduser().read_text()
+    except OSError as error:
+        raise ValueError(f"is neither {what} nor a file that can be read: {error.strerror}") from None
+
+
+def _root_certificate(value: str) -> str:
+    text = _text_or_file(value, "a certificate in PEM")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        raise ValueError("must be a certificate in PEM, or the path of one") from None
+    if "PRIVATE KEY" in text or not context.get_ca_certs():
+        raise ValueError("must be the root certificate of a certificate authority, without its key")
+    return text
+
+
+def _eab_key(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(EAB_KEY, secret.get_secret_value()):
+        raise ValueError(WORDS[EAB_KEY])
+    return secret
+
+
 def _kubeconfig(secret: SecretStr) -> SecretStr:
-    """The text of a kubeconfig, read from a file if it is a path."""
-    text = secret.get_secret_value()
-    if "\n" not in text.strip() and not text.lstrip().startswith("{"):
-        try:
-            text = Path(text).expanduser().read_text()
-        except OSError as error:
-            raise ValueError(f"is neither a kubeconfig nor a file that can be read: {error.strerror}") from None
+    text = _text_or_file(secret.get_secret_value(), "a kubeconfig")
     try:
         valid = "clusters" in yaml.safe_load(text)
     except (yaml.YAMLError, TypeError):
@@ -371,10 +406,33 @@ class Settings(_Model):
         examples=["nip.io"],
     )
     acme_server: str = Field(
-        default="https://acme-v02.api.letsencrypt.org/directory",
+        default=LETS_ENCRYPT,
         pattern=ACME_SERVER,
         description="The URL of the ACME directory.",
-        examples=["https://acme-v02.api.letsencrypt.org/directory"],
+        examples=[LETS_ENCRYPT],
+    )
+    acme_eab_key_id: str | None = Field(
+        default=None,
+        pattern=EAB_KEY_ID,
+        description="The id of the key that binds the ACME account to yours at the certificate authority (external "
+        "account binding). ZeroSSL, Google and others ask for one.",
+        examples=["key-id"],
+    )
+    acme_eab_key: Annotated[SecretStr, AfterValidator(_eab_key)] | None = Field(
+        default=None, description="The HMAC key of acmeEabKeyId."
+    )
+    private_ca: Annotated[str, AfterValidator(_root_certificate)] | None = Field(
+        default=None,
+        description="The root certificate of a private certificate authority, in PEM, as text or as a path. The host "
+        "then trusts it in everything it does.",
+        examples=["root.pem"],
+    )
+    certificate_arn: str | None = Field(
+        default=None,
+        pattern=CERTIFICATE,
+        description="The ARN of an SSM parameter or of a Secrets Manager secret that holds the proxy's key and "
+        "certificate chain in PEM. The host reads it each hour, and asks no ACME server. Needs domainName.",
+        examples=["arn:aws:secretsmanager:eu-west-1:111122223333:secret:teleport-a1B2c3"],
     )
     teleport_version: str = Field(
         default="18.10.1", pattern=VERSION, description="The Teleport release to run.", examples=["18.10.1"]
@@ -546,9 +604,9 @@ class Settings(_Model):
     kms_key_arn: str | None = Field(
         default=None,
         pattern=KMS_KEY,
-        description="The KMS key for the volumes, their snapshots, the recordings in S3, the logs and the GitHub "
-        "client secret. By default AWS's own. A data volume keeps its key; docs/operations.md says how to move it to "
-        "another one.",
+        description="The KMS key for the volumes, their snapshots, the recordings in S3, the logs and the secrets in "
+        "SSM. By default AWS's own. A data volume keeps its key; docs/operations.md says how to move it to another "
+        "one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )
     tags: Annotated[
@@ -636,11 +694,31 @@ class Settings(_Model):
             )
         return instance_type
 
-    @field_validator("github_client_secret")
+    @field_validator("acme_eab_key_id")
+    @classmethod
+    def _lets_encrypt_binds_no_accounts(cls, key_id: str | None, info: ValidationInfo) -> str | None:
+        if key_id and info.data.get("acme_server") == LETS_ENCRYPT:
+            raise ValueError("needs acmeServer: the directory of the certificate authority that this key is from")
+        return key_id
+
+    @field_validator("certificate_arn")
+    @classmethod
+    def _certificate_comes_from_one_place(cls, arn: str | None, info: ValidationInfo) -> str | None:
+        if arn and info.data.get("domain_name", "") is None:
+            raise ValueError("needs domainName: the name that the certificate is for")
+        acme = {"acmeServer": info.data.get("acme_server", LETS_ENCRYPT) != LETS_ENCRYPT}
+        acme["acmeEabKeyId and acmeEabKey"] = bool(info.data.get("acme_eab_key_id"))
+        if arn and (others := [key for key, is_set in acme.items() if is_set]):
+            raise ValueError(f"means that no ACME server is asked: remove it, or {', '.join(others)}")
+        return arn
+
+    @field_validator("acme_eab_key", "github_client_secret")
     @classmethod
     def _id_and_secret_go_together(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if "github_client_id" in info.data and bool(info.data["github_client_id"]) != bool(secret):
-            raise ValueError("githubClientId and githubClientSecret go together: set both, or neither")
+        name = info.field_name or ""
+        other = {"acme_eab_key": "acme_eab_key_id", "github_client_secret": "github_client_id"}[name]
+        if other in info.data and bool(info.data[other]) != bool(secret):
+            raise ValueError(f"{to_camel(other)} and {to_camel(name)} go together: set both, or neither")
         return secret
 
     @field_validator("teams")
@@ -750,10 +828,17 @@ def load(stack: str) -> Settings:
     prefix = f"{NAMESPACE}:"
     config = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
     settings = parse(config, stack)
-    if settings.github_client_secret and not pulumi.runtime.is_config_secret(f"{prefix}githubClientSecret"):
-        rule = f"is in plain text in Pulumi.{stack}.yaml: create another one at GitHub and set that as a secret"
-        fix = f"pulumi config set --secret {prefix}githubClientSecret"
-        refuse([Problem(f"{prefix}githubClientSecret", "(secret)", rule, fix)], stack)
+    plain = [
+        Problem(
+            key,
+            "(secret)",
+            f"is in plain text in Pulumi.{stack}.yaml: create another one at {where} and set that as a secret",
+            f"pulumi config set --secret {key}",
+        )
+        for name, where in {"acmeEabKey": "the certificate authority", "githubClientSecret": "GitHub"}.items()
+        if config.get(name) and not pulumi.runtime.is_config_secret(key := f"{prefix}{name}")
+    ]
+    refuse(plain, stack)
     return settings
 
 
@@ -794,7 +879,7 @@ def _problem(error: Any) -> Problem:
 
     if error["type"] == "missing" or error["input"] in (None, ()):
         value = "(not set)"
-    elif {key, name} & SECRETS:  # also if the key is a misspelled secret
+    elif {key, name} & SECRETS or "PRIVATE KEY" in str(error["input"]):  # also if the key is a misspelled secret
         value = "(secret)"
     else:
         value = textwrap.shorten(str(error["input"]), 120, placeholder=" ...")

@@ -1,5 +1,5 @@
-"""One Teleport role per GitHub team and per bot, the GitHub connector, and how bots join. The host reads them from SSM
-and applies them.
+"""What the host reads from SSM: one Teleport role per GitHub team and per bot, the GitHub connector, how bots join, and
+the stack's secrets.
 """
 
 import json
@@ -129,6 +129,8 @@ class TeamAccess(pulumi.ComponentResource):
                 opts=child,
             )
 
+        if settings.acme_eab_key:
+            parameter("acme/eab-key", secret=pulumi.Output.secret(settings.acme_eab_key.get_secret_value()))
         documents = [
             *(role(one, args.stack, settings.kubernetes_identity, settings.session_ttl) for one in settings.granted),
             *(made(listed, args.stack) for listed in settings.bots for made in (bot, join_token)),

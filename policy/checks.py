@@ -371,7 +371,9 @@ def secrets_in_user_data(resource: Resource, _: Config) -> Iterator[str]:
                 yield from (f"{key} contains {secret}" for secret in secrets_in(text))
 
 
-SECRET_NAME = re.compile(r"(client[_-]?secret|password|passphrase|private[_-]?key|[_-]token)s?$", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"(client[_-]?secret|password|passphrase|(private|eab|hmac)[_-]?key|[_-]token)s?$", re.IGNORECASE
+)
 
 NAMED_BY_GITHUB = re.compile(r"/(roles|bots|tokens)/[^/]+$")  # after teams, repositories and branches
 

@@ -14,6 +14,17 @@ CONFIG = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
 ROLE = "arn:aws:iam::111122223333:role/teleport"
 ENTRY = Entry(ROLE, "teleport", ("teleport-group",))  # of aws-auth
 PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
+ROOT = """-----BEGIN CERTIFICATE-----
+MIIBdjCCARugAwIBAgIUBqCjXUIwgPKEjnko/RgaqxYQlSIwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEcm9vdDAgFw0yNjExMjUwMTUzMjhaGA8yMTI2MTEwMTAxNTMy
+OFowDzENMAsGA1UEAwwEcm9vdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABDMt
+zZeK1q/W9uVLpx3FSpKyhzF2agVTKXFp3EA1FOSNR/4kMptPVEqg6sthIFWQ/WeK
+KG4Q9rsuKKQVEhVEWjajUzBRMB0GA1UdDgQWBBSlZL1EnoJmKq6cdBVFZT9MN17X
+7DAfBgNVHSMEGDAWgBSlZL1EnoJmKq6cdBVFZT9MN17X7DAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0kAMEYCIQDbiUgo3koc/5DpWoi0IOnZmaHw5rWYyaFw
+bYX1Me1UOgIhALG0KGeeCpfbypCi8mWH8YlJMmdFGFNmsUIMimHk43cd
+-----END CERTIFICATE-----
+"""  # of a private certificate authority
 PLATFORM = Team.model_validate(
     {"organization": "Acme", "team": "platform", "logins": ["deploy"], "kubernetesGroups": ["platform", "oncall"]}
 )

@@ -59,6 +59,11 @@ _RECORDINGS = {
     "recordings.conf": (f"{_UNITS}/teleport.service.d/recordings.conf", "0644"),
     "teleport-recordings.service": (f"{_UNITS}/teleport-recordings.service", "0644"),
 }
+# What takes the place of a file in files/ if the certificate is the operator's own.
+_OWN_CERTIFICATE = {
+    "certificate": "own-certificate",
+    "teleport-certificate.timer": "own-certificate.timer",
+}
 _TEMPLATES = {
     "host.env.j2": ("/etc/teleport-eks/host.env", "0600"),
     "teleport.yaml.j2": ("/etc/teleport.yaml", "0600"),
@@ -71,9 +76,9 @@ class HostConfig:
 
     ``hostname`` is the proxy's public name and ``public_ip`` the Elastic IP that it resolves to; ``volume_id`` is the
     data volume. Under ``parameters_path`` (``/teleport-eks/<stack>``) the stack keeps in SSM: ``roles/<name>``
-    (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret)
-    and ``github-client-secret`` (SecureString). With ``dns_zone_id``, the host proves its name by DNS-01 through that
-    Route 53 zone, else by HTTP-01 on port 80. ``recordings_url`` is where in S3 recordings are
+    (String, one Teleport role as JSON), ``github-connector`` (String, the connector as JSON without its client secret),
+    ``github-client-secret`` and ``acme/eab-key`` (SecureStrings). With ``dns_zone_id``, the host proves its name by
+    DNS-01 through that Route 53 zone, else by HTTP-01 on port 80. ``recordings_url`` is where in S3 recordings are
     kept, such as ``s3://bucket/records``, if not on the volume.
     """
 
@@ -96,6 +101,13 @@ class UserDataTooLargeError(ValueError):
 def variables(config: HostConfig) -> dict[str, str]:
     """The host's environment file, as names and values. No value is secret, because many can read user data."""
     settings = config.settings
+    options = {
+        "ACME_EAB_KEY_ID": settings.acme_eab_key_id,
+        "CERTIFICATE_ARN": settings.certificate_arn,
+        "RECORDINGS": config.recordings_url,
+        # certbot's HTTP library may bring its own roots.
+        "REQUESTS_CA_BUNDLE": settings.private_ca and "/etc/pki/tls/certs/ca-bundle.crt",
+    }
     return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
         "AWS_DEFAULT_REGION": config.region,
@@ -115,7 +127,7 @@ def variables(config: HostConfig) -> dict[str, str]:
         "ACME_SERVER": settings.acme_server,
         "MAINTENANCE_WINDOW": settings.maintenance_window,
         "DNS_ZONE_ID": config.dns_zone_id or "",
-        **({"RECORDINGS": config.recordings_url} if config.recordings_url else {}),
+        **{name: value for name, value in options.items() if value},
     }
 
 
@@ -157,7 +169,8 @@ def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> by
 
 
 def _document(config: HostConfig, revision: str) -> str:
-    return _render("cloud-config.yaml.j2", files=_entries(config, revision))
+    files = _entries(config, revision)
+    return _render("cloud-config.yaml.j2", files=files, private_ca=config.settings.private_ca)
 
 
 def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
@@ -170,11 +183,14 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
     static = _STATIC | (_SIGNALS if signals else {}) | (_LOGS if logs else {})
     static |= _RECORDINGS if config.recordings_url else {}
     templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {})
+    own = _OWN_CERTIFICATE if config.settings.certificate_arn else {}
+    ca = config.settings.private_ca
     texts = [
+        *([("/etc/pki/ca-trust/source/anchors/teleport-eks.pem", "0644", ca)] if ca else []),
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
         *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in templates.items()),
-        *((*target, _source(name)) for name, target in static.items()),
+        *((*target, _source(own.get(name, name))) for name, target in static.items()),
     ]
     wanted = [*(["teleport-signals.timer"] if signals else []), *(["teleport-logs.service"] if logs else [])]
     if wanted:

@@ -294,22 +294,10 @@ class World:
         subprocess.run(command, cwd=self.scratch, check=True, capture_output=True, env=environment)
 
     def _start_servers(self, programs: Mapping[str, Path]) -> None:
-        pebble = {
-            "listenAddress": f"127.0.0.1:{PEBBLE}",
-            "managementListenAddress": f"127.0.0.1:{PEBBLE_MANAGEMENT}",
-            "certificate": str(self.scratch / "cert.pem"),
-            "privateKey": str(self.scratch / "key.pem"),
-            "httpPort": 80,
-            "tlsPort": 443,
-        }
-        settings = self.scratch / "pebble.json"
-        settings.write_text(json.dumps({"pebble": pebble}))
-        fast = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
-        name_server = f"127.0.0.1:{DNS}"
-        self.spawn(programs["pebble"], "-config", settings, "-dnsserver", name_server, environment=fast)
+        root = self.start_pebble(programs["pebble"], "acme", ACME, PEBBLE, PEBBLE_MANAGEMENT)
         self.spawn(
             programs["pebble-challtestsrv"], "-defaultIPv6", "", "-defaultIPv4", "127.0.0.1",
-            "-dnsserver", name_server, "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
+            "-dnsserver", f"127.0.0.1:{DNS}", "-management", f"127.0.0.1:{DNS_MANAGEMENT}",
             "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
         )  # fmt: skip
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # it logs each request
@@ -318,10 +306,7 @@ class World:
         self.serve("imds", answer_metadata, IMDS)
         self.serve("cdn", self._answer_download, CDN)
         self.serve("aws", functools.partial(self._answer_aws, account.app), AWS)
-        self.serve("acme", self._answer_acme, ACME, tls=True)
-        for port in (PEBBLE, PEBBLE_MANAGEMENT, DNS_MANAGEMENT):
-            wait_for(lambda port=port: is_open(port), f"nothing listens on {port}")
-        root = self._http.get(f"https://127.0.0.1:{PEBBLE_MANAGEMENT}/roots/0", timeout=10).text
+        wait_for(lambda: is_open(DNS_MANAGEMENT), f"nothing listens on {DNS_MANAGEMENT}")
         own = (self.scratch / "cert.pem").read_text()
         self.trusted = root + own
         self.trust = ssl.create_default_context(cadata=self.trusted)
@@ -330,6 +315,26 @@ class World:
         self.cluster: Any = get_backend("eks")[ACCOUNT][REGION].clusters["demo"]
         # moto makes up an authority that is not a certificate, and Teleport does not start with that.
         self.cluster.certificate_authority = {"data": base64.b64encode(own.encode()).decode()}
+
+    def start_pebble(self, program: Path, name: str, port: int, behind: int, management: int, **more: Any) -> str:
+        """Starts an ACME server on ``port``, with pebble behind it. Returns its root certificate."""
+        pebble = {
+            "listenAddress": f"127.0.0.1:{behind}",
+            "managementListenAddress": f"127.0.0.1:{management}",
+            "certificate": str(self.scratch / "cert.pem"),
+            "privateKey": str(self.scratch / "key.pem"),
+            "httpPort": 80,
+            "tlsPort": 443,
+            **more,
+        }
+        settings = self.scratch / f"{name}.json"
+        settings.write_text(json.dumps({"pebble": pebble}))
+        fast = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
+        self.spawn(program, "-config", settings, "-dnsserver", f"127.0.0.1:{DNS}", environment=fast)
+        for listening in (behind, management):
+            wait_for(lambda listening=listening: is_open(listening), f"nothing listens on {listening}")
+        self.serve(name, functools.partial(self._answer_acme, behind), port, tls=True)
+        return self._http.get(f"https://127.0.0.1:{management}/roots/0", timeout=10).text
 
     def serve(self, name: str, view: View, port: int, *, tls: bool = False, address: str = "127.0.0.1") -> None:
         """Starts a server in a thread of this process. It remembers its requests, and has the faults."""
@@ -366,9 +371,9 @@ class World:
             request.environ["wsgi.input"] = io.BytesIO(request.get_data())
         return account
 
-    def _answer_acme(self, request: Request) -> Response:
+    def _answer_acme(self, behind: int, request: Request) -> Response:
         """Passes the request to pebble, with the Host header, which pebble puts into its addresses."""
-        url, headers = f"https://127.0.0.1:{PEBBLE}{request.path}", dict(request.headers)
+        url, headers = f"https://127.0.0.1:{behind}{request.path}", dict(request.headers)
         got = self._http.request(request.method, url, data=request.get_data(), headers=headers, timeout=30)
         drop = {"content-length", "transfer-encoding", "connection"}
         return Response(
@@ -457,9 +462,14 @@ class Host:
     def write_user_data(self, **changes: Any) -> None:
         """Writes the files as cloud-init does. With changes: as after a stop, new user data, and a start."""
         self.config = with_changes(self.config, **changes)
-        for entry in yaml.safe_load(cloud_config(self.config))["write_files"]:
+        document = yaml.safe_load(cloud_config(self.config))
+        for entry in document["write_files"]:
             self.write(entry["path"], entry["content"], int(entry["permissions"], 8))
         self.configure()
+        if ["update-ca-trust"] in document["bootcmd"]:
+            bundle, added = "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/ca-trust/source/anchors/teleport-eks.pem"
+            self.write(bundle, self.world.trusted + self.read(added))
+            self.configure(SSL_CERT_FILE=bundle, REQUESTS_CA_BUNDLE=bundle)
 
     def configure(self, **settings: str) -> None:
         """Sets the units' environment: where the stand-ins are, and no pauses.

@@ -21,7 +21,7 @@ import pytest
 import userdata
 from components.ports import Port
 from tests.boot import strict
-from tests.examples import settings
+from tests.examples import ROOT, settings
 from userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 
 CONFIG = HostConfig(
@@ -46,6 +46,10 @@ SOURCES = Path(userdata.__file__).parent / "files"
 
 def with_email(text: str, **changes: str) -> HostConfig:
     return dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update={"acme_email": text}), **changes)
+
+
+def with_settings(**config: str) -> HostConfig:
+    return dataclasses.replace(CONFIG, settings=settings(**config))
 
 
 def tool(name: str, package: str) -> str:
@@ -197,7 +201,11 @@ def test_the_script_names_only_ports_of_the_proxy():
 
 
 @pytest.mark.parametrize(
-    "name", ["common.sh", "bootstrap", "certificate", "dns-challenge", "maintenance", "recordings", "signals"]
+    "name",
+    [
+        *("common.sh", "bootstrap", "certificate", "own-certificate", "dns-challenge", "maintenance"),
+        *("recordings", "signals"),
+    ],
 )
 def test_shellcheck(name: str):
     shellcheck = Path(sys.executable).with_name("shellcheck")
@@ -266,12 +274,12 @@ def test_teleport_never_starts_without_the_data_volume():
 
 def test_systemd_reads_the_calendar_of_each_timer():
     analyze = tool("systemd-analyze", "systemd")
-    for name in ("access", "certificate", "maintenance", "signals"):
-        for expression in unit(f"teleport-{name}.timer")["OnCalendar"]:
+    for name in [path.name for path in SOURCES.glob("*.timer")]:
+        for expression in unit(name)["OnCalendar"]:
             subprocess.run([analyze, "calendar", expression], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED])
+@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, with_settings(privateCa=ROOT)])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))

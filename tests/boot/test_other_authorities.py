@@ -1,0 +1,232 @@
+"""A certificate from elsewhere than Let's Encrypt: from who binds accounts, from a private CA, the operator's own."""
+
+import contextlib
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sandbox.binaries import binaries
+from tests.boot.rig import Host, World, wait_for
+from tests.boot.test_certificate import CERTIFICATE, REFUSED, both_versions, either, make_due
+
+__all__ = ["either"]  # a fixture
+BINDING, PEBBLE, MANAGEMENT = 8020, 8021, 8022  # ports in the world's network
+# 32 bytes, which is what it takes; it begins like an option.
+CANARY = f"-{os.urandom(21).hex()[1:]}A"
+KEY_READ = "aws AmazonSSM.GetParametersByPath"
+KEY = "acme/eab-key"
+
+
+@pytest.fixture(scope="module")
+def root(world: World) -> str:
+    """An ACME server that makes accounts only for those who have the key; its root certificate."""
+    bound = {"externalAccountBindingRequired": True, "externalAccountMACKeys": {"kid-1": CANARY}}
+    return world.start_pebble(binaries("pebble")["pebble"], "binding", BINDING, PEBBLE, MANAGEMENT, **bound)
+
+
+def put(host: Host, name: str, value: str) -> str:
+    """Makes an SSM parameter of the stack; returns its ARN."""
+    ssm, name = host.world.aws("ssm"), f"{host.config.parameters_path}/{name}"
+    ssm.put_parameter(Name=name, Value=value, Type="SecureString", Overwrite=True)
+    return ssm.get_parameter(Name=name)["Parameter"]["ARN"]
+
+
+def restart(host: Host, **changes: object) -> None:
+    """The host has other settings, after a stop and a start."""
+    host.write_user_data(**changes)
+    host.sh("systemctl restart teleport.service")
+    wait_for(host.ping, "Teleport does not answer")
+
+
+def bind(host: Host, **changes: object) -> None:
+    """The host asks the authority that binds accounts."""
+    changes = {"acme_server": f"https://127.0.0.1:{BINDING}/dir", "acme_eab_key_id": "kid-1", **changes}
+    put(host, KEY, f"{CANARY}=")  # some authorities show the padding
+    restart(host, **changes)
+
+
+def places(host: Host, text: str) -> list[str]:
+    """Where ``text`` is on the host: in a process's arguments or environment, or in a file."""
+    namespace, found, places = os.readlink(f"/proc/{host.pid}/ns/pid"), [], []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.readlink(process / "ns/pid") == namespace:
+                found += [process / "cmdline", process / "environ"]
+    for folder in ("run", "dev/shm", "var/lib/teleport"):
+        found += [path for path in host.path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    for path in found:
+        with contextlib.suppress(OSError):
+            places += [str(path)] * (text.encode() in path.read_bytes())
+    disk = f"grep -rlFe '{text}' {host.files}/upper || true"  # all that was written to the root disk, /tmp and logs too
+    return places + host.world.run("sh", "-c", disk).split()
+
+
+def wait_served(host: Host, before: str) -> None:
+    wait_for(lambda: host.certificate() not in ("", before), "Teleport does not serve the new certificate")
+
+
+@both_versions
+def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) -> None:
+    bind(either, private_ca=root)
+    before, world = either.certificate(), either.world
+    fault = world.fault("binding POST /sign-me-up", "hang", times=1)
+    process = either.begin(CERTIFICATE)
+    assert fault.reached.wait(60), "certbot does not register"
+    # Now certbot has the key.
+    assert any("cmdline" in place for place in places(either, "eab-kid=kid-1")), "it would be found"
+    assert places(either, CANARY) == []
+    world.clear()
+    console, journal = process.communicate(timeout=120)
+    run = either.start(CERTIFICATE)
+    assert run.code == 0, str(run)
+    wait_served(either, before)
+    assert any(KEY_READ in request for request in world.requests)
+    assert CANARY not in console + journal + run.console + run.journal
+    assert places(either, "kid-1"), "it would be found"
+    assert places(either, CANARY) == []
+    # Once there is an account, nobody reads the key.
+    make_due(either)
+    world.clear()
+    before = either.certificate()
+    assert either.start(CERTIFICATE).code == 0
+    wait_served(either, before)
+    assert not any(KEY_READ in request for request in world.requests)
+
+
+@both_versions
+def test_a_wrong_key_is_a_refusal_and_another_id_is_tried_at_once(either: Host, root: str) -> None:
+    bind(either, private_ca=root)
+    either.configure(PAUSE_FIRST="3000", PAUSE_MAX="3000")
+    put(either, KEY, f"x{CANARY}")
+    run = either.start(CERTIFICATE)
+    assert "refused: Unable to register an account" in run.console, run
+    assert CANARY not in run.console + run.journal
+    either.write_user_data(acme_eab_key_id="kid-2")
+    run = either.start(CERTIFICATE)
+    assert "not known" in run.console, run
+    assert "waiting" not in run.console
+
+
+def test_a_key_that_is_not_there_yet_is_no_refusal(running: Host, root: str) -> None:
+    bind(running, private_ca=root)
+    running.world.set_parameters(running.config.parameters_path, {})
+    run = running.start(CERTIFICATE)
+    assert "failed: cannot read /teleport-eks/s0/acme/eab-key" in run.console, run
+    assert not running.read(REFUSED)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_private_authority_is_not_trusted_without_its_root(running: Host) -> None:
+    bind(running)
+    run = running.start(CERTIFICATE)
+    assert "the new certificate is not used: this host does not trust it" in run.console, run
+
+
+class Authority:
+    """A private authority that signs with openssl."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._openssl("req", "-x509", *self._key("root"), "-subj", "/CN=root", "-out", "root.pem", "-days", "9")
+        self.root = (folder / "root.pem").read_text()
+
+    def _key(self, name: str) -> list[str]:
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def pair(self, name: str) -> tuple[str, str]:
+        """A new key, and its certificate for ``name`` with the root behind it."""
+        self._openssl("req", *self._key("leaf"), "-subj", f"/CN={name}", "-out", "leaf.csr")
+        (self.folder / "san").write_text(f"subjectAltName=DNS:{name}")
+        sign = ["-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-extfile", "san", "-days", "5"]
+        self._openssl("x509", "-req", "-in", "leaf.csr", *sign, "-out", "leaf.pem")
+        return (self.folder / "leaf.key").read_text(), (self.folder / "leaf.pem").read_text() + self.root
+
+
+class Store:
+    """Where the operator keeps the pair."""
+
+    def __init__(self, host: Host, service: str) -> None:
+        self.host, self.manager = host, host.world.aws(service) if service == "secretsmanager" else None
+        if self.manager:
+            self.arn = self.manager.create_secret(Name=os.urandom(8).hex(), SecretString="-")["ARN"]
+        else:
+            self.arn = put(host, "own", "-")
+
+    def write(self, pair: str) -> None:
+        if self.manager:
+            self.manager.put_secret_value(SecretId=self.arn, SecretString=pair)
+        else:
+            put(self.host, "own", pair)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture(params=["ssm", "secretsmanager"])
+def store(request: pytest.FixtureRequest, running: Host, authority: Authority) -> Store:
+    """What the host that is `running` takes its certificate from."""
+    made = Store(running, request.param)
+    restart(running, certificate_arn=made.arn, private_ca=authority.root)
+    return made
+
+
+def test_the_own_pair_is_installed_and_replaced_without_a_restart(
+    running: Host, store: Store, authority: Authority
+) -> None:
+    pid, name = running.read("/run/teleport.pid"), running.config.hostname
+    running.world.clear()
+    with socket.create_server(("", 80)):
+        # The order of key and chain does not matter.
+        for text in ("".join(authority.pair(name)), "".join(reversed(authority.pair(name)))):
+            before = running.certificate()
+            store.write(text)
+            run = running.start(CERTIFICATE)
+            assert run.code == 0, str(run)
+            wait_served(running, before)
+    assert running.read("/run/teleport.pid") == pid
+    assert running.world.requests
+    assert not [request for request in running.world.requests if request.startswith("acme")]
+    folder = running.path("/var/lib/teleport/tls")
+    assert len(list(folder.iterdir())) == 2, "the pair, and the link to it"
+    assert (folder / "current/key.pem").stat().st_mode & 0o777 == 0o600
+    written = running.data()
+    assert running.start(CERTIFICATE).code == 0
+    assert running.data() == written, "nothing is written if nothing is new"
+
+
+def test_an_own_pair_that_cannot_be_used_changes_nothing(running: Host, store: Store, authority: Authority) -> None:
+    key, chain = authority.pair(running.config.hostname)
+    other_key, _ = authority.pair(running.config.hostname)
+    other_name = "".join(authority.pair("other.example.org"))
+    stranger = "".join(Authority(authority.folder).pair(running.config.hostname))
+    before = running.certificate()
+    for text, why in (
+        (chain, "a file is missing"),
+        (other_key + chain, "the key does not belong to the certificate"),
+        (other_name, f"the certificate is not for {running.config.hostname}"),
+        (stranger, "this host does not trust it"),
+    ):
+        store.write(text)
+        run = running.start(CERTIFICATE)
+        assert run.code
+        assert f"the pair in service stays: {why}" in run.console, run
+        assert key.splitlines()[1] not in run.console + run.journal
+        assert running.certificate() == before
+        assert not running.path("/var/lib/teleport/tls/.fetched").exists()
+
+
+def test_an_own_pair_that_cannot_be_read_changes_nothing(running: Host, store: Store) -> None:
+    before, gone = running.certificate(), store.arn.replace("own", "gone").replace(":secret:", ":secret:x")
+    running.write_user_data(certificate_arn=gone)
+    run = running.start(CERTIFICATE)
+    assert run.code
+    assert f"cannot read {gone}; the pair in service stays" in run.console, run
+    assert running.certificate() == before
