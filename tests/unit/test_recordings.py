@@ -94,7 +94,7 @@ def test_days_that_make_no_sense_are_refused(config: dict[str, str], rule: str) 
 
 
 def test_the_host_may_add_and_read_recordings_and_delete_nothing() -> None:
-    statements = {s["Sid"]: s for s in permissions(CLUSTER.arn, PARAMETERS, None, KEY, ARN)["Statement"]}
+    statements = {s["Sid"]: s for s in permissions(CLUSTER.arn, PARAMETERS, None, KEY, recordings_arn=ARN)["Statement"]}
     assert (statements["Recordings"]["Resource"], statements["Recording"]["Resource"]) == (ARN, f"{ARN}/records/*")
     actions = [action for statement in statements.values() for action in statement["Action"]]
     assert "s3:PutObject" in actions
