@@ -49,6 +49,7 @@ def test_what_cannot_work_is_refused(config: dict, rule: str) -> None:
         parse({**CONFIG, **config}, "dev")
     assert rule in str(refused.value)
     assert "hunter2" not in str(refused.value)
+    assert "aHVudGVyMg" not in str(refused.value), "a private key by mistake"
 
 
 def test_an_eab_key_in_plain_text_is_refused() -> None:
