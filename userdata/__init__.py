@@ -7,6 +7,7 @@ between stacks are in one environment file, so that tests check the units and sc
 import base64
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from components.ports import Port
 from components.settings import Settings
 
 LIMIT = 16_384  # bytes of user data before base64; EC2's own limit
+
+# Left out on the host, because with all options on, the comments do not fit into the limit.
+COMMENTS = re.compile(r"^[ \t]*#(?!!).*\n", re.MULTILINE)
 
 _FILES = Path(__file__).parent / "files"
 _SCRIPTS = "/usr/local/lib/teleport-eks"
@@ -196,7 +200,7 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
     if wanted:
         # A timer that the boot starts when Teleport runs brings them, so the boot does not have to know them.
         texts.append((f"{_UNITS}/teleport-access.timer.d/more.conf", "0644", f"[Unit]\nWants={' '.join(wanted)}\n"))
-    return [{"path": path, "permissions": permissions, "text": text} for path, permissions, text in texts]
+    return [{"path": path, "permissions": mode, "text": COMMENTS.sub("", text)} for path, mode, text in texts]
 
 
 def _source(name: str) -> str:
