@@ -123,13 +123,12 @@ class ProxyIdentity(pulumi.ComponentResource):
             f"{name}-permissions",
             role=role.name,
             policy=pulumi.Output.all(
-                args.cluster_arn,
-                args.parameters_arn,
-                args.hosted_zone_arn,
-                args.kms_key_arn,
-                args.log_group_arn,
-                args.metrics_namespace,
-            ).apply(lambda names: json.dumps(permissions(*names))),
+                args.cluster_arn, args.parameters_arn, args.hosted_zone_arn, args.kms_key_arn
+            ).apply(
+                lambda arns: json.dumps(
+                    permissions(*arns, log_group_arn=args.log_group_arn, metrics_namespace=args.metrics_namespace)
+                )
+            ),
             opts=child,
         )
         aws.iam.RolePolicyAttachment(
