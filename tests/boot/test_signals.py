@@ -18,11 +18,10 @@ def measure(host: Host) -> dict[str, float]:
     run = host.start("teleport-signals")
     assert run.code == 0, run
     now = datetime.datetime.now(datetime.UTC)
-    found = {}
-    cloudwatch = host.world.aws("cloudwatch")
+    hour = {"StartTime": now - datetime.timedelta(minutes=30), "EndTime": now + datetime.timedelta(minutes=30)}
+    cloudwatch, found = host.world.aws("cloudwatch"), {}
     stack = [{"Name": "Stack", "Value": host.config.stack}]
     for metric in cloudwatch.list_metrics(Namespace="teleport-eks", Dimensions=stack)["Metrics"]:
-        hour = {"StartTime": now - datetime.timedelta(minutes=30), "EndTime": now + datetime.timedelta(minutes=30)}
         (point,) = cloudwatch.get_metric_statistics(
             **metric, **hour, Period=3600, Statistics=["Maximum", "SampleCount"]
         )["Datapoints"]
@@ -32,7 +31,7 @@ def measure(host: Host) -> dict[str, float]:
 
 
 def fail_access(host: Host) -> None:
-    host.world.fault("aws AmazonSSM", "fail", status=400)
+    host.world.fault("aws AmazonSSM", "fail", status=400, body=b"{}")
     assert host.start("teleport-access").code
 
 

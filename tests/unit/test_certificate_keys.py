@@ -91,9 +91,8 @@ def test_with_an_own_certificate_the_host_reads_that_one_secret() -> None:
         (PARAMETER, "ssm:GetParameter", "kms:EncryptionContext:PARAMETER_ARN"),
     ):
         before = permissions("cluster", "parameters", None, KEY)["Statement"]
-        read, decrypt = [
-            s for s in permissions("cluster", "parameters", None, KEY, arn)["Statement"] if s not in before
-        ]
+        after = permissions("cluster", "parameters", None, KEY, certificate_arn=arn)["Statement"]
+        read, decrypt = [statement for statement in after if statement not in before]
         assert (read["Action"], read["Resource"]) == (action, arn)
         assert (decrypt["Action"], decrypt["Resource"]) == ("kms:Decrypt", KEY)
         assert decrypt["Condition"] == {"StringEquals": {context: arn}}
