@@ -2,10 +2,10 @@
 
 import pulumi
 
-from components.cluster import look_up
-from components.console_page import console_page
-from components.proxy import TeleportProxy, TeleportProxyArgs
-from components.settings import load
+from teleport_eks.cluster import look_up
+from teleport_eks.console_page import console_page
+from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
+from teleport_eks.settings import load
 
 
 def main() -> None:

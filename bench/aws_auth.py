@@ -23,10 +23,10 @@ from pathlib import Path
 
 import yaml
 
-from components.aws_auth.configmap import NAME, NAMESPACE, connect, edit, read, with_entry
-from components.aws_auth.text import Entry
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
+from teleport_eks.aws_auth.configmap import NAME, NAMESPACE, connect, edit, read, with_entry
+from teleport_eks.aws_auth.text import Entry
 
 ACCOUNT = "arn:aws:iam::111122223333:role"
 ROLES = f"""\
@@ -79,7 +79,7 @@ def main() -> None:
 
         def command(arn: str, action: str = "add") -> None:
             options = ["--role-arn", arn, "--username", "teleport", "--group", "teleport-group"]
-            program = [sys.executable, "-m", "components.aws_auth", action, "--kubeconfig", str(plane.kubeconfig)]
+            program = [sys.executable, "-m", "teleport_eks.aws_auth", action, "--kubeconfig", str(plane.kubeconfig)]
             subprocess.run([*program, *options], capture_output=True, check=False)
 
         def call(arn: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes what is derived from components/settings.py: Pulumi.yaml's keys, the reference and the editors' schema.
+"""Writes what is derived from teleport_eks/settings.py: Pulumi.yaml's keys, the reference and the editors' schema.
 
 ``python -m docs.generate`` (``make docs``); a test fails when one of them is behind.
 """
@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.errors import as_yaml
-from components.settings import NAMESPACE, SECRETS, Bot, Settings, Team
+from teleport_eks.errors import as_yaml
+from teleport_eks.settings import NAMESPACE, SECRETS, Bot, Settings, Team
 
 ROOT = Path(__file__).parent.parent
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "object": "map", "string": "text"}
@@ -64,7 +64,7 @@ def _reference() -> str:
         "# Configuration",
         "",
         f"Keys of a stack's file, `Pulumi.<stack>.yaml`, each as `{NAMESPACE}:<key>` under `config:`. Generated from",
-        "`components/settings.py` by `make docs`. For completion in an editor, begin the file with",
+        "`teleport_eks/settings.py` by `make docs`. For completion in an editor, begin the file with",
         "`# yaml-language-server: $schema=docs/stack.schema.json`.",
         "",
         "| key | | default | |",

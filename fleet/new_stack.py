@@ -9,9 +9,9 @@ import boto3
 import jinja2
 from botocore.exceptions import BotoCoreError, ClientError
 
-from components.cluster import DEFAULT_AUTHENTICATION_MODE, access_mode
-from components.network import EVERYBODY
-from components.subnets import RouteTable, Subnet, public_subnets
+from teleport_eks.cluster import DEFAULT_AUTHENTICATION_MODE, access_mode
+from teleport_eks.network import EVERYBODY
+from teleport_eks.subnets import RouteTable, Subnet, public_subnets
 
 
 class NotWrittenError(SystemExit):

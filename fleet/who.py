@@ -15,11 +15,11 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from components.credentials import credentials
-from components.errors import ConfigurationError
-from components.settings import NAMESPACE, Settings, parse
-from components.team_access import role, role_name
 from sandbox.engine import NOT_DECRYPTED, ROOT, configuration
+from teleport_eks.credentials import credentials
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.settings import NAMESPACE, Settings, parse
+from teleport_eks.team_access import role, role_name
 
 Role = dict[str, Any] | None
 BY_HAND = "not from the stack: made with tctl"

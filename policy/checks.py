@@ -510,7 +510,7 @@ RULES = (
         "aws-auth-is-not-owned",
         "No stack owns the aws-auth map: others edit it too, and one wrong edit locks every node out.",
         "Remove it from the stack without deleting it (pulumi state delete). Use an access entry, or "
-        "components.aws_auth, which edits one item.",
+        "teleport_eks.aws_auth, which edits one item.",
         owned_aws_auth,
     ),
     Rule(
@@ -541,7 +541,7 @@ RULES = (
     Rule(
         "guarded-buckets",
         "Every bucket is encrypted, refuses requests without TLS, and can never be public.",
-        "Declare all three beside it, as components/recordings.py does.",
+        "Declare all three beside it, as teleport_eks/recordings.py does.",
         unguarded_buckets,
     ),
 )

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from components.aws_auth.text import Entry
-from components.cluster import Cluster, Site
-from components.cluster_access import Names
-from components.proxy import TeleportProxy, TeleportProxyArgs
-from components.settings import Settings, Team, parse
-from components.subnets import Subnet
+from teleport_eks.aws_auth.text import Entry
+from teleport_eks.cluster import Cluster, Site
+from teleport_eks.cluster_access import Names
+from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
+from teleport_eks.settings import Settings, Team, parse
+from teleport_eks.subnets import Subnet
 from tests.recorder import Recorder, record
 
 CONFIG = {"clusterName": "demo", "acmeEmail": "platform@example.com"}

@@ -3,7 +3,7 @@
 import pulumi
 from pydantic import SecretStr
 
-from components import Settings, Team, TeleportProxy, TeleportProxyArgs, look_up
+from teleport_eks import Settings, Team, TeleportProxy, TeleportProxyArgs, look_up
 
 ROLES = {"production": "view", "staging": "edit"}
 

@@ -42,10 +42,10 @@ from werkzeug import Request, Response
 from werkzeug.serving import make_server
 from werkzeug.utils import send_file
 
-from components.settings import Settings
 from sandbox import strict_account
 from sandbox.binaries import ServersMissingError, binaries, cached
-from userdata import HostConfig, cloud_config
+from teleport_eks.settings import Settings
+from teleport_eks.userdata import HostConfig, cloud_config
 
 STANDINS = Path(__file__).parent / "standins"
 CHECKOUT = Path(__file__).parents[2]

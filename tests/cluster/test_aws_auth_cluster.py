@@ -18,12 +18,12 @@ import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
 
-from components.aws_auth import __main__ as command
-from components.aws_auth import configmap
-from components.aws_auth.configmap import BACKUP, NAME, NAMESPACE, connect, edit, with_entry, without_entry
-from components.aws_auth.text import Entry, RefusedError, add
 from sandbox.account import AWS_AUTH
 from sandbox.control_plane import ControlPlane
+from teleport_eks.aws_auth import __main__ as command
+from teleport_eks.aws_auth import configmap
+from teleport_eks.aws_auth.configmap import BACKUP, NAME, NAMESPACE, connect, edit, with_entry, without_entry
+from teleport_eks.aws_auth.text import Entry, RefusedError, add
 from tests.examples import ENTRY
 
 ACCOUNT = "arn:aws:iam::111122223333:role"
@@ -353,7 +353,7 @@ def test_the_command_reads_the_kubeconfig_from_standard_input(api, control_plane
     put(api, AWS_AUTH)
 
     def run(action, *options):
-        module = [sys.executable, "-m", "components.aws_auth"]
+        module = [sys.executable, "-m", "teleport_eks.aws_auth"]
         command = [*module, action, "--kubeconfig", "/dev/stdin", *OPTIONS, *options]
         kubeconfig = control_plane.kubeconfig.read_text()
         return subprocess.run(command, input=kubeconfig, text=True, capture_output=True, timeout=300, check=False)

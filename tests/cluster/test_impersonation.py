@@ -14,10 +14,10 @@ from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 from urllib3 import HTTPHeaderDict
 
-from components.cluster_access import Names, impersonation_rules, impersonators
-from components.settings import Team
-from components.team_access import SHARED_USER
 from sandbox.control_plane import ControlPlane
+from teleport_eks.cluster_access import Names, impersonation_rules, impersonators
+from teleport_eks.settings import Team
+from teleport_eks.team_access import SHARED_USER
 
 TEAMS = [
     Team.model_validate({"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}),

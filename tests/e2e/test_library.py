@@ -56,15 +56,14 @@ def test_what_another_program_installs_is_complete(tmp_path: Path) -> None:
     packed = zipfile.ZipFile(wheel)
     wanted = {
         str(path.relative_to(ROOT))
-        for folder in ("components", "userdata")
-        for path in (ROOT / folder).rglob("*")
+        for path in (ROOT / "teleport_eks").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert len(wanted) > 25
     assert wanted <= set(packed.namelist())
 
     packed.extractall(tmp_path / "installed")
-    command = [sys.executable, "-m", "components.aws_auth", "--help"]
+    command = [sys.executable, "-m", "teleport_eks.aws_auth", "--help"]
     done = subprocess.run(
         command, cwd=tmp_path / "installed", env={"PYTHONPATH": "."}, capture_output=True, text=True, check=True
     )

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from pulumi import automation
 
-from components.cluster_access import Names, aws_auth_command
 from sandbox import engine
 from sandbox.account import Account
 from sandbox.engine import ROOT
+from teleport_eks.cluster_access import Names, aws_auth_command
 from tests.e2e.shell import Shell, blocks, copy_of_the_project
 
 CREATED = 34  # resources, components and the stack itself among them

@@ -276,7 +276,7 @@ def test_secrets_are_in_one_place(up: World, control_plane: ControlPlane) -> Non
             f"parameter {name}": p["Value"] for name, p in parameters(up.account).items() if p["Type"] != "SecureString"
         },
     }
-    assert "components.aws_auth add" in up.arguments
+    assert "teleport_eks.aws_auth add" in up.arguments
     assert "teleport-bootstrap.service" in places["user data"]
     assert "github-client-secret" in up.said
     assert "aws:ssm/parameter:Parameter" in up.state

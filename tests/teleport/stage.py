@@ -10,11 +10,11 @@ from typing import Any
 
 from werkzeug import Request, Response
 
-from components.address import sign_in_command
-from components.proxy import TeleportProxy, TeleportProxyArgs
-from components.settings import parse
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
+from teleport_eks.address import sign_in_command
+from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
+from teleport_eks.settings import parse
 from tests.boot.rig import GITHUB, Host, Rig, Run, World, pack_release
 from tests.examples import SITE
 from tests.recorder import plain, record

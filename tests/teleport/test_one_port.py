@@ -8,7 +8,7 @@ import pexpect
 import pytest
 import yaml
 
-from components.address import sign_in_command
+from teleport_eks.address import sign_in_command
 from tests.boot.rig import wait_for
 from tests.teleport.people import Person
 from tests.teleport.stage import NAME, Site, team

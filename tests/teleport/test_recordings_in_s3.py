@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
-from components.identity import permissions
+from teleport_eks.identity import permissions
 from tests.boot.rig import wait_for
 from tests.teleport.people import SHELL, Person
 from tests.teleport.stage import Site

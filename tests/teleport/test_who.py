@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from components.settings import parse
 from fleet import who
+from teleport_eks.settings import parse
 from tests.boot.rig import wait_for
 from tests.teleport.stage import TEAMS, Site, developers
 

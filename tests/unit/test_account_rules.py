@@ -6,12 +6,12 @@ import json
 import pytest
 
 from ci.roles.pipeline_roles import HOST_ROLE, Scope, policy, writing
-from components.account_rules import INSTANCE, LOG_GROUP, PARAMETER, PROFILE, ROLE, VOLUME, additions
-from components.cluster import Cluster, choose_site
-from components.errors import ConfigurationError
-from components.identity import permissions
-from components.settings import parse
-from components.subnets import RouteTable, Subnet, Volume
+from teleport_eks.account_rules import INSTANCE, LOG_GROUP, PARAMETER, PROFILE, ROLE, VOLUME, additions
+from teleport_eks.cluster import Cluster, choose_site
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.identity import permissions
+from teleport_eks.settings import parse
+from teleport_eks.subnets import RouteTable, Subnet, Volume
 
 BOUNDARY = "arn:aws:iam::111122223333:policy/boundary"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"

@@ -1,6 +1,6 @@
 """The proxy's name."""
 
-from components.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
+from teleport_eks.address import ProxyAddress, ProxyAddressArgs, callback_url, dynamic_hostname
 from tests.examples import settings
 from tests.recorder import record
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from components.alarms import ALARMS, HOST, NAMESPACE
-from components.cluster import choose_site
-from components.errors import ConfigurationError
 from sandbox.engine import ROOT
+from teleport_eks.alarms import ALARMS, HOST, NAMESPACE
+from teleport_eks.cluster import choose_site
+from teleport_eks.errors import ConfigurationError
 from tests.examples import CLUSTER, PUBLIC, record_proxy, settings
 
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
@@ -40,7 +40,7 @@ def test_the_alarms_come_after_the_first_boot() -> None:
 
 
 def test_the_host_sends_what_the_alarms_look_at() -> None:
-    script = (ROOT / "userdata/files/signals").read_text()
+    script = (ROOT / "teleport_eks/userdata/files/signals").read_text()
     assert set(re.findall(r"metric ([A-Z]\w+)", script)) == {a.metric for a in ALARMS if a.namespace == HOST}
     assert f"--namespace {NAMESPACE} " in script
 

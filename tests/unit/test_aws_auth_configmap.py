@@ -8,11 +8,11 @@ import pytest
 import yaml
 from kubernetes.client import ApiException
 
-from components.aws_auth import __main__ as command
-from components.aws_auth import configmap
-from components.aws_auth.configmap import has, status, suspicious_entries, with_entry, without_entry
-from components.aws_auth.text import RefusedError, add, remove
 from sandbox.account import AWS_AUTH
+from teleport_eks.aws_auth import __main__ as command
+from teleport_eks.aws_auth import configmap
+from teleport_eks.aws_auth.configmap import has, status, suspicious_entries, with_entry, without_entry
+from teleport_eks.aws_auth.text import RefusedError, add, remove
 from tests.examples import ENTRY, ROLE
 
 NODES, USERS = AWS_AUTH["mapRoles"], AWS_AUTH["mapUsers"]

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from components.aws_auth import text as text_module
-from components.aws_auth.text import Entry, RefusedError, add, remove
 from sandbox.account import AWS_AUTH
+from teleport_eks.aws_auth import text as text_module
+from teleport_eks.aws_auth.text import Entry, RefusedError, add, remove
 from tests.examples import ENTRY, ROLE
 
 QUICK = [HealthCheck.too_slow, HealthCheck.data_too_large]

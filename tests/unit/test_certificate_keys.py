@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from pulumi.runtime import set_all_config
 
-from components.errors import ConfigurationError
-from components.identity import permissions
-from components.settings import load, parse
 from policy.checks import Resource, plain_secret_parameters
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.identity import permissions
+from teleport_eks.settings import load, parse
+from teleport_eks.userdata import LIMIT, _compress, cloud_config, files, variables
 from tests.examples import CONFIG, ROOT, record_proxy
 from tests.unit.test_userdata import CONFIG as HOST
 from tests.unit.test_userdata import with_settings
-from userdata import LIMIT, _compress, cloud_config, files, variables
 
 OWN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:teleport/pair-a1B2c3"
 PARAMETER = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport/pair"

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pulumi_aws as aws
 import pytest
 
-from components.cluster import Site, access_mode, endpoint_warning, kubeconfig, look_up
-from components.cluster_access import Names
-from components.credentials import Credentials
-from components.errors import ConfigurationError
+from teleport_eks.cluster import Site, access_mode, endpoint_warning, kubeconfig, look_up
+from teleport_eks.cluster_access import Names
+from teleport_eks.credentials import Credentials
+from teleport_eks.errors import ConfigurationError
 from tests.examples import CLUSTER, PUBLIC, settings
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from kubernetes import client
 
-from components.aws_auth import configmap
-from components.aws_auth.text import add
-from components.cluster_access import Names, entry_lost_at
+from teleport_eks.aws_auth import configmap
+from teleport_eks.aws_auth.text import add
+from teleport_eks.cluster_access import Names, entry_lost_at
 from tests.examples import ENTRY, SITE, record_proxy
 from tests.recorder import plain
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from components.commands import PYTHON, check_environment
-from components.errors import ConfigurationError
+from teleport_eks.commands import PYTHON, check_environment
+from teleport_eks.errors import ConfigurationError
 
 
 def test_a_machine_that_cannot_run_the_commands_is_told_before_anything_is_created(

@@ -6,9 +6,9 @@ import pulumi
 import pytest
 import yaml
 
-from components.cluster import kubeconfig, look_up
-from components.credentials import Credentials, credentials
-from components.errors import ConfigurationError
+from teleport_eks.cluster import kubeconfig, look_up
+from teleport_eks.credentials import Credentials, credentials
+from teleport_eks.errors import ConfigurationError
 from tests.examples import CLUSTER, ROLE, settings
 
 

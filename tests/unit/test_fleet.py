@@ -11,10 +11,10 @@ import yaml
 from botocore.exceptions import NoCredentialsError
 from moto import mock_aws
 
-from components.settings import parse
 from fleet.new_stack import NotWrittenError, write_stack
 from fleet.run import Result, run, table, unfinished
 from sandbox.account import REGION, Account, fill
+from teleport_eks.settings import parse
 
 
 def collect(names: list[str], operation: Callable[..., dict], parallel: int = 4) -> tuple[list[Result], list[str]]:

@@ -1,7 +1,7 @@
 """The instance, and the wait for it. The policy pack's rules check its metadata options and its encryption."""
 
-from components.credentials import Credentials
-from components.host import ProxyHost, ProxyHostArgs
+from teleport_eks.credentials import Credentials
+from teleport_eks.host import ProxyHost, ProxyHostArgs
 from tests.examples import ROLE, settings
 from tests.recorder import Recorder, record
 
@@ -25,7 +25,7 @@ def declare(**config: str) -> Recorder:
 
 def test_pulumi_waits_for_a_new_instance_unless_wait_minutes_is_0() -> None:
     command = declare(waitMinutes="15").only("command:local:Command")
-    assert command["create"].startswith(".venv/bin/python -m components.ready --hostname a.nip.io --instance-id ")
+    assert command["create"].startswith(".venv/bin/python -m teleport_eks.ready --hostname a.nip.io --instance-id ")
     options = "--region eu-west-1 --minutes 15 --version 18.10.1 --revision 0a1b2c --port 3080"
     options += f" --profile ops --role-arn {ROLE}"
     assert command["create"].endswith(f" proxy-arm64-id {options}")

@@ -2,7 +2,7 @@
 
 import json
 
-from components.identity import ProxyIdentity, ProxyIdentityArgs, permissions
+from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs, permissions
 from tests.examples import CLUSTER, PARAMETERS
 from tests.recorder import record
 

@@ -6,14 +6,14 @@ import json
 import pulumi
 import pytest
 
-from components.errors import ConfigurationError
-from components.proxy import TeleportProxy, TeleportProxyArgs
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
+from teleport_eks.userdata import files
 from tests.boot import strict
 from tests.examples import PLATFORM, SITE, settings
 from tests.recorder import Recorder, record
 from tests.unit.test_network import INGRESS
 from tests.unit.test_userdata import CONFIG
-from userdata import files
 
 APP = {
     "githubClientId": "Iv1.1",
@@ -56,7 +56,7 @@ def test_firewall_outputs_connector_and_the_wait_follow(mode: str, ports: set[in
     assert [json.loads(p["insecureValue"])["spec"]["redirect_url"] for p in connectors] == [callback]
     assert f"callback: {callback}\n" in outputs["nextSteps"], "the app that exists has to be changed"
     assert "`tsh logout` first" in outputs["nextSteps"]
-    waits = [c["create"] for c in made.of("command:local:Command") if "components.ready" in c["create"]]
+    waits = [c["create"] for c in made.of("command:local:Command") if "teleport_eks.ready" in c["create"]]
     assert [wait.split()[-2:] for wait in waits] == [["--port", str(port)]]
 
 

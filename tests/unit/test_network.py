@@ -2,8 +2,8 @@
 
 import re
 
-from components.network import ProxyNetwork, ProxyNetworkArgs, rules
 from sandbox.strict_account import EC2_TEXT
+from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
 from tests.recorder import record
 
 INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"

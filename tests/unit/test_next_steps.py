@@ -2,7 +2,7 @@
 
 import json
 
-from components.next_steps import next_steps
+from teleport_eks.next_steps import next_steps
 from tests.examples import PLATFORM, ROLE, SITE, settings
 
 
@@ -28,4 +28,4 @@ def test_with_an_app_and_a_team_only_approval_and_login_are_left() -> None:
 def test_a_cluster_out_of_reach_gets_the_commands_to_apply_its_objects() -> None:
     told = steps(applyToCluster="false")
     assert "kubectl apply --recursive -f cluster-objects/dev" in told
-    assert f"components.aws_auth add --kubeconfig KUBECONFIG-FILE --role-arn {ROLE}" in told
+    assert f"teleport_eks.aws_auth add --kubeconfig KUBECONFIG-FILE --role-arn {ROLE}" in told

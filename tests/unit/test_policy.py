@@ -20,10 +20,10 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
-from components.recordings import tls_only
-from components.settings import EXAMPLE_BOT
 from policy.checks import GUARDS, HOSTS, RULES, STATE, WHOLE_STACK, Resource, secrets_in
 from sandbox.engine import ROOT
+from teleport_eks.recordings import tls_only
+from teleport_eks.settings import EXAMPLE_BOT
 from tests.examples import PLATFORM, SITE, record_proxy
 from tests.recorder import plain
 
@@ -275,7 +275,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             core("ConfigMap", config_map(namespace="elsewhere")),
             core("Secret", config_map()),
             manifest(config_map("coredns")),
-            command(create="python -m components.aws_auth add"),
+            command(create="python -m teleport_eks.aws_auth add"),
         ],
         [
             (core("ConfigMap", config_map()), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),

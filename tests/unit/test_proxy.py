@@ -95,7 +95,7 @@ def test_the_objects_of_a_cluster_out_of_reach_go_into_files(monkeypatch: pytest
 
 def test_every_component_keeps_its_type_token_and_registers_its_outputs_last() -> None:
     tokens = {}
-    for path in sorted((ROOT / "components").glob("*.py")):
+    for path in sorted((ROOT / "teleport_eks").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             source = ast.unparse(node) if isinstance(node, ast.FunctionDef) and node.name == "__init__" else ""
             if "super().__init__('teleport-eks:" in source:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from components import ready
 from sandbox import certificates
+from teleport_eks import ready
 
 Serve = Callable[..., int]
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from components.errors import ConfigurationError
-from components.identity import permissions
-from components.recordings import ProxyRecordings, ProxyRecordingsArgs, lifecycle, tls_only
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.identity import permissions
+from teleport_eks.recordings import ProxyRecordings, ProxyRecordingsArgs, lifecycle, tls_only
 from tests.examples import CLUSTER, PARAMETERS, record_proxy, settings
 from tests.recorder import Recorder, record
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pulumi.runtime import set_all_config
 
-from components.errors import ConfigurationError
-from components.settings import Settings, load, parse
 from docs.generate import ROOT, generated
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.settings import Settings, load, parse
 from tests.examples import CONFIG
 
 TEAM = {"organization": "acme", "team": "platform", "kubernetesGroups": ["platform"]}

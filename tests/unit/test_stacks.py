@@ -19,8 +19,8 @@ STACKS = ["europe", "us.east"]
     [
         (["Pulumi.europe.yaml"], ["europe"]),
         (["Pulumi.us.east.yaml", "README.md"], ["us.east"]),
-        (["components/host.py"], STACKS),
-        (["Pulumi.europe.yaml", "userdata/files/bootstrap"], STACKS),
+        (["teleport_eks/host.py"], STACKS),
+        (["Pulumi.europe.yaml", "teleport_eks/userdata/files/bootstrap"], STACKS),
         (["Pulumi.yaml"], STACKS),
         (["uv.lock"], STACKS),
         (["a-new-folder/file"], STACKS),

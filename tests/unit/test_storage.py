@@ -1,6 +1,6 @@
 """The data volume and its snapshots."""
 
-from components.storage import ProxyStorage, ProxyStorageArgs
+from teleport_eks.storage import ProxyStorage, ProxyStorageArgs
 from tests.examples import settings
 from tests.recorder import Recorder, record
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from components.cluster import Site, choose_site
-from components.errors import ConfigurationError
-from components.subnets import LOAD_BALANCER_TAG, RouteTable, Subnet, Volume, public_subnets
+from teleport_eks.cluster import Site, choose_site
+from teleport_eks.errors import ConfigurationError
+from teleport_eks.subnets import LOAD_BALANCER_TAG, RouteTable, Subnet, Volume, public_subnets
 from tests.examples import CLUSTER, PUBLIC, settings
 
 OTHER = Subnet("subnet-0", "vpc-1", "10.0.3.0/24", "eu-west-1c", {"Name": "c-public"})

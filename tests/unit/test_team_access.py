@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.settings import Bot, Team
-from components.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, bot, connector, join_token, role
+from teleport_eks.settings import Bot, Team
+from teleport_eks.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, bot, connector, join_token, role
 from tests.boot import strict
 from tests.examples import PLATFORM, settings
 from tests.recorder import record

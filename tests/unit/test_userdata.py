@@ -18,11 +18,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import userdata
-from components.ports import Port
+import teleport_eks.userdata as userdata
+from teleport_eks.ports import Port
+from teleport_eks.userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 from tests.boot import strict
 from tests.examples import ROOT, settings
-from userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 
 CONFIG = HostConfig(
     settings=settings(),

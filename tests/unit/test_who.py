@@ -11,10 +11,10 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from components.settings import Bot, parse
-from components.team_access import role
 from fleet import who
 from sandbox.account import REGION, Account, made_up
+from teleport_eks.settings import Bot, parse
+from teleport_eks.team_access import role
 
 INSTANCE = "i-0123456789abcdef0"
 DEV = {

@@ -4,9 +4,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from components.cluster import Site, look_up
-    from components.proxy import TeleportProxy, TeleportProxyArgs
-    from components.settings import Settings, Team
+    from teleport_eks.cluster import Site, look_up
+    from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
+    from teleport_eks.settings import Settings, Team
 
 __all__ = ["Settings", "Site", "Team", "TeleportProxy", "TeleportProxyArgs", "look_up"]
 
@@ -21,7 +21,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On demand, because Pulumi's libraries load slowly and `python -m components.aws_auth` does not need them.
+    # On demand, because Pulumi's libraries load slowly and `python -m teleport_eks.aws_auth` does not need them.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

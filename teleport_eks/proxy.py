@@ -7,21 +7,21 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
-from components.account_rules import with_account_rules
-from components.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
-from components.alarms import NAMESPACE as METRICS
-from components.alarms import ProxyAlarms, ProxyAlarmsArgs
-from components.cluster import Site, endpoint_warning, kubeconfig
-from components.cluster_access import ClusterAccess, ClusterAccessArgs
-from components.host import ProxyHost, ProxyHostArgs
-from components.identity import ProxyIdentity, ProxyIdentityArgs
-from components.network import ProxyNetwork, ProxyNetworkArgs, rules
-from components.next_steps import next_steps, objects_directory
-from components.recordings import ProxyRecordings, ProxyRecordingsArgs
-from components.settings import Settings
-from components.storage import ProxyStorage, ProxyStorageArgs
-from components.team_access import TeamAccess, TeamAccessArgs
-from userdata import HostConfig, render, revision
+from teleport_eks.account_rules import with_account_rules
+from teleport_eks.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
+from teleport_eks.alarms import NAMESPACE as METRICS
+from teleport_eks.alarms import ProxyAlarms, ProxyAlarmsArgs
+from teleport_eks.cluster import Site, endpoint_warning, kubeconfig
+from teleport_eks.cluster_access import ClusterAccess, ClusterAccessArgs
+from teleport_eks.host import ProxyHost, ProxyHostArgs
+from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs
+from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
+from teleport_eks.next_steps import next_steps, objects_directory
+from teleport_eks.recordings import ProxyRecordings, ProxyRecordingsArgs
+from teleport_eks.settings import Settings
+from teleport_eks.storage import ProxyStorage, ProxyStorageArgs
+from teleport_eks.team_access import TeamAccess, TeamAccessArgs
+from teleport_eks.userdata import HostConfig, render, revision
 
 
 @dataclass(frozen=True)

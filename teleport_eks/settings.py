@@ -17,9 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from components.errors import Problem, as_yaml, refuse
-from components.network import rules
-from components.ports import Port
+from teleport_eks.errors import Problem, as_yaml, refuse
+from teleport_eks.network import rules
+from teleport_eks.ports import Port
 
 NAMESPACE = "teleport-eks"
 

@@ -12,10 +12,10 @@ import pulumi_kubernetes as kubernetes
 import yaml
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from components.aws_auth import configmap
-from components.commands import run_module
-from components.settings import Access, Settings
-from components.team_access import SHARED_USER
+from teleport_eks.aws_auth import configmap
+from teleport_eks.commands import run_module
+from teleport_eks.settings import Access, Settings
+from teleport_eks.team_access import SHARED_USER
 
 ROLE_ID_TAG = "teleport-eks/role-id"
 
@@ -84,10 +84,10 @@ def _rbac(kind: str, name: str) -> Any:
 
 
 def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "/dev/stdin") -> str:
-    """``components.aws_auth`` as a shell command. It reads the kubeconfig, which can hold secrets, from its input."""
+    """``teleport_eks.aws_auth`` as a shell command. It reads the kubeconfig, which can hold secrets, from its input."""
     identity = {"--role-arn": role_arn, "--username": names.username, "--group": names.group}
     options = {"--kubeconfig": kubeconfig, **identity}
-    return run_module("components.aws_auth", verb, *(word for option in options.items() for word in option))
+    return run_module("teleport_eks.aws_auth", verb, *(word for option in options.items() for word in option))
 
 
 def entry_lost_at(kubeconfig: str, names: Names) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.settings import Settings
+from teleport_eks.settings import Settings
 
 FOLDER = "records"
 # An uploaded recording of any length is complete within hours.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.ports import Port
-from components.settings import Settings
+from teleport_eks.ports import Port
+from teleport_eks.settings import Settings
 
 
 def dynamic_hostname(public_ip: str, service: str) -> str:

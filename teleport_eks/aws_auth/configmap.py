@@ -11,7 +11,7 @@ import kubernetes
 import urllib3
 from kubernetes.client import ApiException, CoreV1Api
 
-from components.aws_auth.text import Document, Entry, Item, RefusedError, add, cut_out, map_arn, parse, remove
+from teleport_eks.aws_auth.text import Document, Entry, Item, RefusedError, add, cut_out, map_arn, parse, remove
 
 NAMESPACE, NAME, BACKUP = "kube-system", "aws-auth", "aws-auth-before-teleport-eks"
 LIMIT = 2**20  # bytes of data in a ConfigMap

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.ports import Port
+from teleport_eks.ports import Port
 
 EVERYBODY = "0.0.0.0/0"
 

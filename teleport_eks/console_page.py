@@ -5,8 +5,8 @@ from pathlib import Path
 
 import jinja2
 
-from components.cluster import Site
-from components.settings import Settings
+from teleport_eks.cluster import Site
+from teleport_eks.settings import Settings
 
 TEMPLATE = Path(__file__).parent.parent / "Pulumi.README.md"
 

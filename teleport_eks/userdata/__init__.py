@@ -1,7 +1,7 @@
 """The host's files, and how they get into EC2 user data.
 
-``files/`` has everything that is written to the host. Only three files are templates. All other values that differ
-between stacks are in one environment file, so that tests check the units and scripts exactly as they run.
+``files/`` has everything that is written to the host, which gets it without comments. Few files are templates. All other
+values that differ between stacks are in one environment file, so that tests run the units and scripts as the host does.
 """
 
 import base64
@@ -16,8 +16,8 @@ from pathlib import Path
 import jinja2
 import zopfli.gzip
 
-from components.ports import Port
-from components.settings import Settings
+from teleport_eks.ports import Port
+from teleport_eks.settings import Settings
 
 LIMIT = 16_384  # bytes of user data before base64; EC2's own limit
 

@@ -1,4 +1,4 @@
-"""The command: ``python -m components.aws_auth --help``."""
+"""The command: ``python -m teleport_eks.aws_auth --help``."""
 
 import argparse
 import difflib
@@ -6,7 +6,7 @@ import shlex
 import sys
 from functools import partial
 
-from components.aws_auth.configmap import (
+from teleport_eks.aws_auth.configmap import (
     NAME,
     Data,
     UnreachableError,
@@ -17,7 +17,7 @@ from components.aws_auth.configmap import (
     with_entry,
     without_entry,
 )
-from components.aws_auth.text import Entry, RefusedError, map_arn
+from teleport_eks.aws_auth.text import Entry, RefusedError, map_arn
 
 
 def _diff(before: Data, after: Data) -> str:
@@ -35,14 +35,14 @@ def _left(args: argparse.Namespace) -> str:
         f"If the cluster was deleted, nothing is left. Otherwise its aws-auth may still map {args.role_arn} to the "
         f"user {args.username} in {', '.join(args.group) or 'no group'}. Nobody can use the entry once the role is "
         "deleted, which `pulumi destroy` does next. To remove it, on a machine that reaches the cluster:\n"
-        f"  .venv/bin/python -m components.aws_auth remove --kubeconfig ~/.kube/config --role-arn {args.role_arn} "
+        f"  .venv/bin/python -m teleport_eks.aws_auth remove --kubeconfig ~/.kube/config --role-arn {args.role_arn} "
         f"--username {shlex.quote(args.username)}{groups}"
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m components.aws_auth", description="Adds, removes or shows one role's entry in aws-auth."
+        prog="python -m teleport_eks.aws_auth", description="Adds, removes or shows one role's entry in aws-auth."
     )
     parser.add_argument("action", choices=["add", "remove", "show"])
     parser.add_argument("--kubeconfig", required=True, help="a path; /dev/stdin keeps it out of files")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.recordings import FOLDER
+from teleport_eks.recordings import FOLDER
 
 # For Session Manager's agent. AmazonSSMManagedInstanceCore is better known, but it may also read every parameter of
 # the account. This one may read none.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.settings import NAMESPACE, Access, Bot, Settings, Team
+from teleport_eks.settings import NAMESPACE, Access, Bot, Settings, Team
 
 # The Kubernetes user of all people, unless kubernetesIdentity is person. Teleport's audit log names the person.
 SHARED_USER = "teleport-user"
@@ -45,7 +45,7 @@ def role(access: Access, stack: str, kubernetes_identity: str, session_ttl: str)
     return {
         "kind": "role",
         "version": "v7",
-        # By this label the host (userdata/files/access) knows which roles it may remove.
+        # By this label the host (teleport_eks/userdata/files/access) knows which roles it may remove.
         "metadata": {"name": role_name(access), "labels": {NAMESPACE: stack}},
         "spec": {"allow": allow, "options": options},
     }

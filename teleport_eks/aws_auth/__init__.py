@@ -5,7 +5,7 @@ inserts or removes one list item of ``mapRoles`` as text. Every other byte stays
 unknown keys, ``mapUsers``, ``mapAccounts``. It parses the result again, and writes it only if that is the old content
 plus or minus our entry. Removing what was added gives back the original bytes.
 
-    python -m components.aws_auth add|remove|show --kubeconfig FILE --role-arn ARN --username U --group G
+    python -m teleport_eks.aws_auth add|remove|show --kubeconfig FILE --role-arn ARN --username U --group G
 
 ``add`` appends the entry with the comment ``# teleport-eks``. If the role has an entry with other groups, ``add``
 replaces it if it has that comment. Otherwise, as in a JSON list, which has no comments, it does so only with

@@ -1,10 +1,10 @@
 """What to do after ``pulumi up``, with the names and addresses of the stack."""
 
-from components.address import callback_url, sign_in_command, web_url
-from components.cluster import Site
-from components.cluster_access import aws_auth_command
-from components.errors import as_yaml
-from components.settings import EXAMPLE_TEAM, NAMESPACE, Settings
+from teleport_eks.address import callback_url, sign_in_command, web_url
+from teleport_eks.cluster import Site
+from teleport_eks.cluster_access import aws_auth_command
+from teleport_eks.errors import as_yaml
+from teleport_eks.settings import EXAMPLE_TEAM, NAMESPACE, Settings
 
 
 def objects_directory(stack: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pulumi
 
-from components.settings import Settings
+from teleport_eks.settings import Settings
 
 ROLE, PROFILE = "aws:iam/role:Role", "aws:iam/instanceProfile:InstanceProfile"
 INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"

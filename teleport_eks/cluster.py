@@ -9,14 +9,14 @@ import pulumi
 import pulumi_aws as aws
 import yaml
 
-from components.cluster_access import Names, entry_lost_at
-from components.commands import check_environment
-from components.credentials import KEYS, Credentials, credentials
-from components.errors import Problem, as_yaml, refuse
-from components.network import EVERYBODY
-from components.settings import NAMESPACE, Settings
-from components.storage import STACK_TAG
-from components.subnets import RouteTable, Subnet, Volume, public_subnets
+from teleport_eks.cluster_access import Names, entry_lost_at
+from teleport_eks.commands import check_environment
+from teleport_eks.credentials import KEYS, Credentials, credentials
+from teleport_eks.errors import Problem, as_yaml, refuse
+from teleport_eks.network import EVERYBODY
+from teleport_eks.settings import NAMESPACE, Settings
+from teleport_eks.storage import STACK_TAG
+from teleport_eks.subnets import RouteTable, Subnet, Volume, public_subnets
 
 # A cluster from before access entries does not say its mode. It is this one.
 DEFAULT_AUTHENTICATION_MODE = "CONFIG_MAP"

@@ -1,6 +1,6 @@
 """Waits until the proxy on a host works, or says where its boot stopped.
 
-    python -m components.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R \
+    python -m teleport_eks.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R \
         --port P
 
 Asks ``/webapi/find`` on port P, and prints every 15 seconds what it sees. (``/webapi/ping`` gives HTTP 400 until
@@ -129,7 +129,7 @@ def _aws(*arguments: str, **environment: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m components.ready")
+    parser = argparse.ArgumentParser(prog="python -m teleport_eks.ready")
     parser.add_argument("--hostname", required=True)
     parser.add_argument("--instance-id", required=True)
     parser.add_argument("--region", required=True)

@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from components.errors import ConfigurationError
+from teleport_eks.errors import ConfigurationError
 
 # Relative to the project's directory, where commands run, so that a resource's inputs are the same on every machine.
 # It is the environment that Pulumi.yaml names.

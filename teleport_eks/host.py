@@ -6,9 +6,9 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_command as command
 
-from components.commands import run_module
-from components.credentials import Credentials
-from components.settings import Settings
+from teleport_eks.commands import run_module
+from teleport_eks.credentials import Credentials
+from teleport_eks.settings import Settings
 
 # The parameter holds the id of the newest image. "kernel-default" is the release's own kernel.
 AMI_PARAMETER = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{}"
@@ -33,13 +33,13 @@ class ProxyHostArgs:
 
 
 def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision: str) -> str:
-    """``components.ready`` as a shell command."""
+    """``teleport_eks.ready`` as a shell command."""
     options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
     options |= {"--minutes": str(args.settings.wait_minutes), "--version": args.settings.teleport_version}
     options |= {"--revision": revision, "--port": str(args.settings.web_port)}
     options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
     options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
-    return run_module("components.ready", *(word for option in options.items() for word in option))
+    return run_module("teleport_eks.ready", *(word for option in options.items() for word in option))
 
 
 class ProxyHost(pulumi.ComponentResource):

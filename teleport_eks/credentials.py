@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.errors import Problem
+from teleport_eks.errors import Problem
 
 # The AWS CLI has no options for these.
 PROVIDER_ONLY = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-NAMESPACE = "teleport-eks"  # of the metrics that userdata/files/signals sends each minute
+NAMESPACE = "teleport-eks"  # of the metrics that teleport_eks/userdata/files/signals sends each minute
 HOST, EC2 = NAMESPACE, "AWS/EC2"
 AT_LEAST, BELOW = "GreaterThanOrEqualToThreshold", "LessThanThreshold"
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.identity import assumed_by
-from components.settings import Settings
+from teleport_eks.identity import assumed_by
+from teleport_eks.settings import Settings
 
 # The tag that holds the stack's name, on the volume and its snapshots. "Name" can be the same in two stacks.
 STACK_TAG = "teleport-eks/snapshots"
