@@ -1,7 +1,8 @@
 """The host's files, and how they get into EC2 user data.
 
-``files/`` has everything that is written to the host, which gets it without comments. Few files are templates. All other
-values that differ between stacks are in one environment file, so that tests run the units and scripts as the host does.
+``files/`` has everything that is written to the host, which gets it without comments. Few files are templates. All
+other values that differ between stacks are in one environment file, so that tests run the units and scripts as the host
+does.
 """
 
 import base64
