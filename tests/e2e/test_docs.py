@@ -197,7 +197,7 @@ def test_the_days_of_a_stack(shell: Shell, account: Account, core: Any) -> None:
             if "destroy" not in block.commands:
                 outputs.append(json.loads(shell.run("pulumi stack output --json")))
     ids = list(dict.fromkeys(output["instanceId"] for output in outputs))
-    assert len(ids) == 5, "by a new Teleport, by --replace, by one port and by the snapshot"
+    assert len(ids) == 6, "by a new Teleport, --replace, one port, another authority and the snapshot"
     assert len({output["hostname"] for output in outputs}) == 1
     assert any(line.startswith("present: ") for line in "".join(said).splitlines())
     assert "the-second-secret" not in "".join(said)
