@@ -78,10 +78,14 @@ def main() -> int:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
+    def show(line: str) -> None:
+        if not engine.is_noise(line):
+            say(line)
+
     options = {"diff": args.diff, "policy_packs": args.policy_pack}
     where = on_stand_ins(names) if args.verb == "preview" and args.stand_ins else in_the_account()
     with where as open_stack:
-        operation = pulumi(args.verb, open_stack, LOGS, options, show=say if len(names) == 1 else None)
+        operation = pulumi(args.verb, open_stack, LOGS, options, show=show if len(names) == 1 else None)
         results = run(names, operation, say, parallel=args.parallel)
     print(f"\n{table(results)}\n\nPulumi's whole output is in {LOGS.name}/")
     if args.verb == "up":

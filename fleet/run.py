@@ -80,7 +80,7 @@ def pulumi(
 
             def keep(line: str) -> None:
                 log.write(f"{line}\n")
-                if show and "using pulumi-" not in line:  # which says where a plugin of the sandbox is
+                if show:
                     show(line)
                 elif not show and line.lstrip().startswith("error:"):
                     say(line.strip())

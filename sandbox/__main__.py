@@ -130,7 +130,7 @@ def _show(nodes: list[engine.Node], outputs: dict) -> None:
 
 
 def _progress(line: str) -> None:
-    if "using pulumi-" not in line:  # said once, at the end
+    if not engine.is_noise(line):
         print(line, flush=True)
 
 

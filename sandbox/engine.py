@@ -1,6 +1,7 @@
 """The Pulumi engine: the real CLI, its plugins or ours, and a stack under it through the Automation API."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,15 @@ PASSPHRASE = "sandbox"  # noqa: S105
 # Nor is there the subnet that the stack's file names.
 NO_CLUSTER = {f"{PROJECT}:kubeconfig": "kind: Config\nclusters: []", f"{PROJECT}:subnetId": ""}
 NOT_DECRYPTED = "not-decrypted"
+
+
+# Pulumi shows a message line by line as the stack's progress, and then once more as a whole.
+PROGRESS = re.compile(r"\bpulumi:pulumi:Stack \S+ \w+( \(\d+s\))? +(?!\()\S")
+
+
+def is_noise(line: str) -> bool:
+    """Whether a line of Pulumi's output tells a person nothing: where a plugin is, or half a message."""
+    return "using pulumi-" in line or bool(PROGRESS.search(line))
 
 
 def install() -> tuple[str, list[str]]:

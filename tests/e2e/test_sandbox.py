@@ -129,3 +129,4 @@ def test_bad_configuration_is_one_message_without_a_traceback(project: Path) -> 
     assert "1 problem in Pulumi.dev.yaml" in shown
     assert "the nearest is instanceType" in shown
     assert "Traceback" not in shown
+    assert shown.count("the nearest is instanceType") == 1
