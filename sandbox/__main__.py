@@ -58,7 +58,7 @@ def up() -> None:
     changes = {str(kind): n for kind, n in (result.summary.resource_changes or {}).items() if kind != "same"}
     plugins = f"the sandbox's own, for what this program uses: {', '.join(ours)}" if ours else "the real ones"
     seconds = time.monotonic() - began
-    changed = changes or "none; the stack is as it should be"
+    changed = ", ".join(f"{kind} {n}" for kind, n in changes.items()) or "none; the stack is as it should be"
     print(SUMMARY.format(changes=changed, version=version, plugins=plugins, seconds=seconds))
 
 
