@@ -42,6 +42,8 @@ def additions(settings: Settings, kind: str, props: dict[str, Any]) -> dict[str,
 
 def with_account_rules(opts: pulumi.ResourceOptions | None, settings: Settings) -> pulumi.ResourceOptions:
     """``opts``, with ``additions`` for the component and all that is in it, so that no resource can be forgotten."""
+    if not (settings.permissions_boundary or settings.iam_path or settings.kms_key_arn or settings.tags):
+        return opts or pulumi.ResourceOptions()  # the engine calls a transform back for each resource
 
     def apply(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
         added = additions(settings, args.type_, dict(args.props))
