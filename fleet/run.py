@@ -82,7 +82,7 @@ def pulumi(
                 log.write(f"{line}\n")
                 if show:
                     show(line)
-                elif not show and line.lstrip().startswith("error:"):
+                elif line.lstrip().startswith("error:"):
                     say(line.strip())
 
             common: dict[str, Any] = {"on_output": keep, "suppress_outputs": True, "suppress_progress": True}

@@ -53,6 +53,10 @@ class Cluster:
     def account_id(self) -> str:
         return self.arn.split(":")[4]
 
+    def arn_beside(self, service: str, resource: str) -> str:
+        """The ARN of a resource of another service, in the cluster's account and region."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account_id}:{resource}"
+
 
 @dataclass(frozen=True)
 class Site:

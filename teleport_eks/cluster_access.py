@@ -87,7 +87,7 @@ def aws_auth_command(verb: str, role_arn: str, names: Names, kubeconfig: str = "
     """``teleport_eks.aws_auth`` as a shell command. It reads the kubeconfig, which can hold secrets, from its input."""
     identity = {"--role-arn": role_arn, "--username": names.username, "--group": names.group}
     options = {"--kubeconfig": kubeconfig, **identity}
-    return run_module("teleport_eks.aws_auth", verb, *(word for option in options.items() for word in option))
+    return run_module("teleport_eks.aws_auth", verb, options=options)
 
 
 def entry_lost_at(kubeconfig: str, names: Names) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from teleport_eks.errors import ConfigurationError
@@ -11,9 +13,9 @@ from teleport_eks.errors import ConfigurationError
 PYTHON = ".venv/bin/python"
 
 
-def run_module(module: str, *arguments: str) -> str:
-    """One of this project's modules as a shell command."""
-    return shlex.join([PYTHON, "-m", module, *arguments])
+def run_module(module: str, *arguments: str, options: Mapping[str, str]) -> str:
+    """One of this project's modules as a shell command. ``options`` are written after the arguments, in their order."""
+    return shlex.join([PYTHON, "-m", module, *arguments, *chain.from_iterable(options.items())])
 
 
 def check_environment(system: str = os.name) -> None:

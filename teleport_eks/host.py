@@ -39,7 +39,7 @@ def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision
     options |= {"--revision": revision, "--port": str(args.settings.web_port)}
     options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
     options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
-    return run_module("teleport_eks.ready", *(word for option in options.items() for word in option))
+    return run_module("teleport_eks.ready", options=options)
 
 
 class ProxyHost(pulumi.ComponentResource):

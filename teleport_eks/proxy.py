@@ -64,13 +64,11 @@ class TeleportProxy(pulumi.ComponentResource):
             ProxyIdentityArgs(
                 partition=cluster.partition,
                 cluster_arn=cluster.arn,
-                parameters_arn=f"arn:{cluster.partition}:ssm:{cluster.region}:{cluster.account_id}:parameter{parameters_path}",
+                parameters_arn=cluster.arn_beside("ssm", f"parameter{parameters_path}"),
                 hosted_zone_arn=challenge_zone.arn if challenge_zone else None,
                 kms_key_arn=settings.kms_key_arn,
                 log_group_arn=(
-                    f"arn:{cluster.partition}:logs:{cluster.region}:{cluster.account_id}:log-group:{logs_name}"
-                    if settings.log_retention_days
-                    else None
+                    cluster.arn_beside("logs", f"log-group:{logs_name}") if settings.log_retention_days else None
                 ),
                 metrics_namespace=METRICS if settings.alarm_topic_arn else None,
                 recordings_arn=recordings[0].bucket_arn if recordings else None,
