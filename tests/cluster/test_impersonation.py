@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,27 +71,39 @@ def nobody(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
     return identity(control_plane, tmp_path_factory.mktemp("nobody"))
 
 
+def wait_for(review: Any, subject: dict, rule: dict, allowed: bool) -> None:
+    """Until the API server decides by a role that was just made or removed: it reads roles from a cache, which lags."""
+    attributes = {"verb": rule["verbs"][0], "group": rule["apiGroups"][0], "resource": rule["resources"][0]}
+    attributes |= {"name": name for name in rule.get("resourceNames", [])[:1]}
+    who = {"user": subject["name"]} if subject["kind"] == "User" else {"user": "x", "groups": [subject["name"]]}
+    deadline = time.monotonic() + 30
+    while review({"spec": who | {"resourceAttributes": attributes}}).status.allowed != allowed:
+        assert time.monotonic() < deadline, f"{subject['name']} {rule}: not {allowed=} within 30 s"
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def rbac(control_plane: ControlPlane) -> Iterator[Any]:
-    api: Any = kubernetes.RbacAuthorizationV1Api(new_client_from_config(str(control_plane.kubeconfig)))
-    made: list[str] = []
+    client = new_client_from_config(str(control_plane.kubeconfig))
+    api: Any = kubernetes.RbacAuthorizationV1Api(client)
+    review = kubernetes.AuthorizationV1Api(client).create_subject_access_review
+    made: list[tuple[str, dict, dict]] = []
 
-    def grant(name: str, subjects: list, rules: list | None = None, role: str = "") -> None:
-        if rules:
-            api.create_cluster_role({"metadata": {"name": name}, "rules": rules})
-        role_ref = {"kind": "ClusterRole", "name": role or name, "apiGroup": "rbac.authorization.k8s.io"}
+    def grant(name: str, subjects: list, rules: list) -> None:
+        api.create_cluster_role({"metadata": {"name": name}, "rules": rules})
+        role_ref = {"kind": "ClusterRole", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
         api.create_cluster_role_binding({"metadata": {"name": name}, "roleRef": role_ref, "subjects": subjects})
-        made.append(name)
+        made.append((name, subjects[0], rules[0]))
+        wait_for(review, subjects[0], rules[0], allowed=True)
 
     # The team's own role: whoever is the team, and nobody else, may list secrets.
     group = {"kind": "Group", "name": "platform", "apiGroup": "rbac.authorization.k8s.io"}
     grant("test-team", [group], [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}])
     yield grant
-    for name in made:
+    for name, subject, rule in made:
         api.delete_cluster_role_binding(name)
-    for role in api.list_cluster_role().items:
-        if role.metadata.name in made:
-            api.delete_cluster_role(role.metadata.name)
+        api.delete_cluster_role(name)
+        wait_for(review, subject, rule, allowed=False)
 
 
 @pytest.fixture
