@@ -18,8 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from sandbox.engine import NOT_DECRYPTED, ROOT, configuration
 from teleport_eks.credentials import credentials
 from teleport_eks.errors import ConfigurationError
-from teleport_eks.settings import NAMESPACE, Settings, parse
-from teleport_eks.team_access import role, role_name
+from teleport_eks.settings import NAMESPACE, Bot, Settings, parse
+from teleport_eks.team_access import role
 
 Role = dict[str, Any] | None
 BY_HAND = "not from the stack: made with tctl"
@@ -156,8 +156,9 @@ def read(answer: str) -> dict[str, Any]:
 def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapping[str, Any] | None) -> dict[str, Any]:
     """All that is known. ``people`` and ``locks`` are None if the host was not asked."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    declared = {role_name(access): access for access in settings.granted}
-    wanted = {name: role(a, stack, settings.kubernetes_identity, settings.session_ttl) for name, a in declared.items()}
+    grants = settings.grants
+    declared = {grant.role: grant.access for grant in grants}
+    wanted = {g.role: role(g, settings, stack) for g in grants}
     applied = {item["name"]: item["allow"] for item in host["roles"]} if host else {}
     by_ssm = _mapped(stored["mappings"])
     by_teleport = _mapped(host["mappings"]) if host else by_ssm
@@ -187,12 +188,13 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
             row["state"] += "; nobody can sign in until there is a GitHub connector"
         return {"team": file.on_github if file else ", ".join(by_ssm.get(name, by_teleport.get(name, []))), **row}
 
-    files = {bot.bot: bot for bot in settings.bots}
+    bots_roles = {grant.role: grant.access for grant in grants if isinstance(grant.access, Bot)}
+    files = {bot.bot: bot for bot in bots_roles.values()}
     given = {item["bot"]: item["roles"] for item in host["bots"]} if host else stored["bots"]
 
     def bot(name: str) -> dict[str, Any]:
         file, in_ssm = files.get(name), stored["bots"].get(name)
-        roles = given.get(name) or in_ssm or ([role_name(file)] if file else [])
+        roles = given.get(name) or in_ssm or [role for role, listed in bots_roles.items() if listed.bot == name]
         rows = [line(name) for name in roles]
         state = rows[0]["state"] if file or in_ssm else BY_HAND
         if state == "applied" and given.get(name) != in_ssm:
@@ -207,7 +209,7 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
             "state": state,
         }
 
-    of_bots = {*map(role_name, settings.bots), *(name for roles in stored["bots"].values() for name in roles)}
+    of_bots = {*bots_roles, *(name for roles in stored["bots"].values() for name in roles)}
     names = sorted({*wanted, *stored["roles"], *applied, *by_ssm, *by_teleport} - of_bots)
     bots = [bot(name) for name in sorted({*files, *stored["bots"], *given})]
     found: dict[str, Any] = {"time": now, "teams": [team(name) for name in names]}

@@ -84,7 +84,7 @@ def made_up(clusters: Sequence[str] = CLUSTERS) -> Iterator[Account]:
 
 
 def fill(account: Account, clusters: Sequence[str] = CLUSTERS) -> None:
-    """A VPC with two public and two private subnets, and in it EKS clusters with a security group."""
+    """A VPC with two public and two private subnets, and in it EKS clusters with a security group each."""
     ec2 = account.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=_named("vpc", "demo"))["Vpc"]["VpcId"]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -106,15 +106,14 @@ def fill(account: Account, clusters: Sequence[str] = CLUSTERS) -> None:
             ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": kind == "public"})
             subnets.append(subnet)
 
-    group = ec2.create_security_group(
-        GroupName="eks-cluster-sg-demo-1", Description="EKS created security group", VpcId=vpc
-    )["GroupId"]
     eks = account.client("eks")
 
     def add_what_eks_decides(params: dict, **_: Any) -> None:
         # moto describes a cluster with what it was asked for, and no more.
         body = json.loads(params["body"])
-        body["resourcesVpcConfig"] |= {"vpcId": vpc, "clusterSecurityGroupId": group}
+        name = f"eks-cluster-sg-{body['name']}-1"
+        group = ec2.create_security_group(GroupName=name, Description="EKS created security group", VpcId=vpc)
+        body["resourcesVpcConfig"] |= {"vpcId": vpc, "clusterSecurityGroupId": group["GroupId"]}
         params["body"] = json.dumps(body)
 
     eks.meta.events.register("before-call.eks.CreateCluster", add_what_eks_decides)

@@ -59,18 +59,39 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where the proxy runs, and how the cluster maps its role: ``access_mode`` is access-entry or aws-auth.
+class MappedCluster:
+    """A cluster, and how it maps the proxy's role: ``access_mode`` is access-entry or aws-auth.
 
+    ``suffix`` ends the names of its resources. The stack's first cluster has none.
     ``entry_lost_at`` comes from ``cluster_access.entry_lost_at``; empty if the proxy has no entry in aws-auth.
     """
 
     cluster: Cluster
-    subnet: Subnet
     access_mode: str
-    names: Names
+    suffix: str = ""
     entry_lost_at: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the proxy runs, and the clusters that it gives access to. The first one is the stack's ``clusterName``."""
+
+    clusters: tuple[MappedCluster, ...]
+    subnet: Subnet
+    names: Names
     credentials: Credentials = field(default_factory=Credentials)
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.clusters[0].cluster
+
+    @property
+    def access_mode(self) -> str:
+        return self.clusters[0].access_mode
+
+    def is_beside(self, cluster: Cluster) -> bool:
+        """Whether the proxy is in the cluster's VPC. Otherwise it uses the cluster's public endpoint."""
+        return self.subnet.vpc_id == cluster.vpc_id
 
 
 def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = None) -> Site:
@@ -83,34 +104,40 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     # The stack's file configures the default provider. A provider of your own has its own credentials.
     config = {} if opts and opts.provider else {key: pulumi.Config("aws").get(key) or "" for key in KEYS}
     signed_in_as, problems = credentials(config)
-    if settings.apply_to_cluster and not settings.kubeconfig_text:
+    if settings.apply_to_cluster and not settings.kubeconfig:
         refuse(problems, stack)
-    cluster = _look_up_cluster(settings.cluster_name, stack, opts)
+    clusters = _look_up_clusters(settings, stack, opts)
+    cluster = clusters[0]
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
     subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
     tables = [] if settings.subnet_id else _look_up_route_tables(cluster.vpc_id, opts)
-    site = choose_site(settings, stack, cluster, subnets, tables, _look_up_volumes(stack, opts))
-    site = replace(site, credentials=signed_in_as)
-    if site.access_mode == "aws-auth" and settings.apply_to_cluster:
-        text = settings.kubeconfig_text or kubeconfig(cluster, signed_in_as)
-        return replace(site, entry_lost_at=entry_lost_at(text, site.names))
-    return site
+    site = choose_site(settings, stack, clusters, subnets, tables, _look_up_volumes(stack, opts))
+
+    def with_lost_entry(mapped: MappedCluster) -> MappedCluster:
+        if mapped.access_mode != "aws-auth" or not settings.apply_to_cluster:
+            return mapped
+        text = operators_kubeconfig(settings, mapped.cluster, signed_in_as)
+        return replace(mapped, entry_lost_at=entry_lost_at(text, site.names))
+
+    return replace(site, clusters=tuple(map(with_lost_entry, site.clusters)), credentials=signed_in_as)
 
 
 def choose_site(
     settings: Settings,
     stack: str,
-    cluster: Cluster,
+    clusters: Sequence[Cluster],
     subnets: Sequence[Subnet],
     tables: Sequence[RouteTable],
     volumes: Sequence[Volume],
 ) -> Site:
-    """Decides the subnet and the access mode. Refuses with all reasons at once.
+    """Decides the subnet and the access modes. Refuses with all reasons at once.
 
-    ``subnets`` is the one that the settings name, or else all of the VPC, with its route ``tables``. The subnet is in
-    the zone of the stack's ``volumes``, unless a new snapshot replaces the volume anyway.
+    ``clusters`` are in the settings' order. ``subnets`` is the one that the settings name, or else all of the VPC, with
+    its route ``tables``. The subnet is in the zone of the stack's ``volumes``, unless a new snapshot replaces the
+    volume anyway.
     """
     problems: list[Problem] = []
+    cluster = clusters[0]
     public = subnets if settings.subnet_id else public_subnets(subnets, tables)
     moves = settings.data_snapshot_id and settings.data_snapshot_id not in {v.snapshot_id for v in volumes}
     zones = {volume.availability_zone for volume in volumes} if not moves else set()
@@ -172,18 +199,33 @@ def choose_site(
                 ),
             )
         )
-    mode = access_mode(settings.access_mode, cluster.authentication_mode)
-    if not mode:
-        problems.append(
-            Problem(
-                f"{NAMESPACE}:accessMode",
-                settings.access_mode,
-                f"{cluster.name} has the authentication mode {cluster.authentication_mode}, which does not allow this",
-                as_yaml(f"{NAMESPACE}:accessMode", "auto"),
+    mapped = []
+    for index, each in enumerate(clusters):
+        item = settings.additional_clusters[index - 1] if index else settings
+        key = f"additionalClusters[{index - 1}]." if index else ""
+        mode = access_mode(item.access_mode, each.authentication_mode)
+        if not mode:
+            problems.append(
+                Problem(
+                    f"{NAMESPACE}:{key}accessMode",
+                    item.access_mode,
+                    f"{each.name} has the authentication mode {each.authentication_mode}, which does not allow this",
+                    as_yaml("accessMode" if index else f"{NAMESPACE}:accessMode", "auto"),
+                )
             )
-        )
+        if index and possible and possible[0].vpc_id != each.vpc_id and not each.endpoint_public_access:
+            problems.append(
+                Problem(
+                    f"{NAMESPACE}:{key}clusterName",
+                    each.name,
+                    f"its endpoint is private and answers only in {each.vpc_id}, but the proxy is in "
+                    f"{possible[0].vpc_id}: give this cluster a stack of its own, or enable its public endpoint",
+                    as_yaml("clusterName", "tools"),
+                )
+            )
+        mapped.append(MappedCluster(each, mode, f"-{each.name}" if index else ""))
     refuse(problems, stack)
-    return Site(cluster, possible[0], mode, Names(f"-{stack}" if settings.suffix_names else ""))
+    return Site(tuple(mapped), possible[0], Names(f"-{stack}" if settings.suffix_names else ""))
 
 
 def access_mode(requested: str, authentication_mode: str) -> str:
@@ -198,14 +240,13 @@ def access_mode(requested: str, authentication_mode: str) -> str:
     return requested if requested in possible else ""
 
 
-def endpoint_warning(site: Site, public_ip: str) -> str:
+def endpoint_warning(site: Site, cluster: Cluster, public_ip: str) -> str:
     """What to change in the cluster so that the proxy, at ``public_ip``, reaches its API; empty if it does.
 
     If the cluster has a private endpoint, its name resolves to private addresses in the cluster's VPC. Otherwise the
     proxy uses the public endpoint.
     """
-    cluster = site.cluster
-    if cluster.endpoint_private_access and site.subnet.vpc_id == cluster.vpc_id:
+    if cluster.endpoint_private_access and site.is_beside(cluster):
         return ""
     address = ipaddress.ip_address(public_ip)
     if any(address in ipaddress.ip_network(cidr) for cidr in cluster.public_access_cidrs):
@@ -215,6 +256,11 @@ def endpoint_warning(site: Site, public_ip: str) -> str:
         f"add {public_ip}/32 to its publicAccessCidrs, or enable its private endpoint and put the proxy "
         f"into {cluster.vpc_id}"
     )
+
+
+def operators_kubeconfig(settings: Settings, cluster: Cluster, credentials: Credentials) -> str:
+    """The kubeconfig with which Pulumi reaches a cluster: the one that the settings have, or one without a secret."""
+    return settings.kubeconfig_for(cluster.name) or kubeconfig(cluster, credentials)
 
 
 def kubeconfig(cluster: Cluster, credentials: Credentials) -> str:
@@ -256,18 +302,25 @@ def kubeconfig(cluster: Cluster, credentials: Credentials) -> str:
     )
 
 
-def _look_up_cluster(name: str, stack: str, opts: pulumi.InvokeOptions | None) -> Cluster:
-    try:
-        found = aws.eks.get_cluster(name=name, opts=opts)
-    except Exception as error:
-        # The words of the AWS provider and of EKS.
-        if not any(words in str(error) for words in ("couldn't find resource", "ResourceNotFound", "No cluster found")):
-            raise
-        rule = f"no cluster has this name here; {_existing_clusters(opts)}"
-        refuse(
-            [Problem(f"{NAMESPACE}:clusterName", name, rule, as_yaml(f"{NAMESPACE}:clusterName", "production"))], stack
-        )
-        raise
+def _look_up_clusters(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None) -> list[Cluster]:
+    clusters, problems = [], []
+    for index, name in enumerate(settings.cluster_names):
+        try:
+            clusters.append(_look_up_cluster(name, opts))
+        except Exception as error:
+            # The words of the AWS provider and of EKS.
+            missing = "couldn't find resource", "ResourceNotFound", "No cluster found"
+            if not any(words in str(error) for words in missing):
+                raise
+            rule = f"no cluster has this name here; {_existing_clusters(opts)}"
+            key = f"{NAMESPACE}:additionalClusters[{index - 1}].clusterName" if index else f"{NAMESPACE}:clusterName"
+            problems.append(Problem(key, name, rule, as_yaml("clusterName" if index else key, "production")))
+    refuse(problems, stack)
+    return clusters
+
+
+def _look_up_cluster(name: str, opts: pulumi.InvokeOptions | None) -> Cluster:
+    found = aws.eks.get_cluster(name=name, opts=opts)
     modes = [config.authentication_mode for config in found.access_configs or []]
     return Cluster(
         name=found.name,

@@ -116,6 +116,7 @@ class ClusterAccessArgs:
     """``access_mode`` is access-entry or aws-auth; ``kubeconfig`` is the text of one that reaches the cluster."""
 
     settings: Settings
+    cluster_name: str
     names: Names
     access_mode: str
     kubeconfig: pulumi.Input[str]
@@ -141,12 +142,12 @@ class ClusterAccess(pulumi.ComponentResource):
     ) -> None:
         super().__init__("teleport-eks:index:ClusterAccess", name, None, opts)
         in_cluster = pulumi.ResourceOptions(parent=self, provider=k8s_provider)
-        settings = args.settings
+        settings, granted = args.settings, args.settings.granted_in(args.cluster_name)
 
         rbac.ClusterRole(
             f"{name}-impersonation",
             metadata={"name": args.names.cluster_role},
-            rules=impersonation_rules(settings.granted, settings.kubernetes_identity),
+            rules=impersonation_rules(granted, settings.kubernetes_identity),
             opts=in_cluster,
         )
         rbac.ClusterRoleBinding(
@@ -156,13 +157,13 @@ class ClusterAccess(pulumi.ComponentResource):
             subjects=impersonators(args.names.group, settings.allow_anonymous_impersonation),
             opts=in_cluster,
         )
-        for access in settings.granted:
+        for access in granted:
             _bind(f"{name}-{access.name}", args.names.binding_of(access), access, in_cluster)
 
         if args.access_mode == "access-entry":
             aws.eks.AccessEntry(
                 f"{name}-access-entry",
-                cluster_name=settings.cluster_name,
+                cluster_name=args.cluster_name,
                 principal_arn=args.role_arn,
                 kubernetes_groups=[args.names.group],
                 user_name=args.names.username,

@@ -1,6 +1,6 @@
 """The firewall: one rule per port and audience, and one that lets the proxy reach the cluster's API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -48,13 +48,14 @@ def rules(
 @dataclass(frozen=True)
 class ProxyNetworkArgs:
     vpc_id: str
-    # None if the proxy is in another VPC. It then uses the public endpoint, which has no security group.
-    cluster_security_group_id: str | None
+    # By the end of the rule's name. A cluster in another VPC has none here: its public endpoint has no security group.
+    cluster_security_group_ids: Mapping[str, str]
     rules: Sequence[Rule]
 
 
 class ProxyNetwork(pulumi.ComponentResource):
-    """Owns the proxy's security group with its rules, and one rule on the cluster's security group: 443 from the proxy.
+    """Owns the proxy's security group with its rules, and one rule on each cluster's security group: 443 from the
+    proxy.
 
     Each rule is a resource, because inline rules would delete the rules that others added to the group.
     """
@@ -87,10 +88,10 @@ class ProxyNetwork(pulumi.ComponentResource):
         aws.vpc.SecurityGroupEgressRule(
             f"{name}-egress", security_group_id=group.id, ip_protocol="-1", cidr_ipv4=EVERYBODY, opts=child
         )
-        if args.cluster_security_group_id:
+        for suffix, cluster_group_id in args.cluster_security_group_ids.items():
             aws.vpc.SecurityGroupIngressRule(
-                f"{name}-cluster-api",
-                security_group_id=args.cluster_security_group_id,
+                f"{name}-cluster-api{suffix}",
+                security_group_id=cluster_group_id,
                 ip_protocol="tcp",
                 from_port=443,
                 to_port=443,

@@ -4,24 +4,28 @@ from teleport_eks.address import callback_url, sign_in_command, web_url
 from teleport_eks.cluster import Site
 from teleport_eks.cluster_access import aws_auth_command
 from teleport_eks.errors import as_yaml
-from teleport_eks.settings import EXAMPLE_TEAM, NAMESPACE, Settings
+from teleport_eks.settings import EXAMPLE_TEAM, NAMESPACE, Bot, Settings
 
 
-def objects_directory(stack: str) -> str:
-    """The directory for the cluster's objects if they are not applied, relative to the project's."""
-    return f"cluster-objects/{stack}"
+def objects_directory(stack: str, suffix: str = "") -> str:
+    """The directory for a cluster's objects if they are not applied, relative to the project's.
+
+    ``suffix`` is a ``MappedCluster``'s. ``@``, which no stack's name has, keeps it apart from other stacks.
+    """
+    return f"cluster-objects/{stack}{suffix and '@'}{suffix.removeprefix('-')}"
 
 
 def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_arn: str) -> str:
     """A numbered list of steps."""
-    organizations = list(dict.fromkeys(team.organization for team in settings.teams))
+    organizations = settings.organizations
     urls = f"homepage: {web_url(settings, hostname)}\ncallback: {callback_url(settings, hostname)}"
     steps = []
-    if not settings.apply_to_cluster:
+    for mapped in () if settings.apply_to_cluster else site.clusters:
         add = f"\n{aws_auth_command('add', role_arn, site.names, 'KUBECONFIG-FILE')}"
+        directory = objects_directory(stack, mapped.suffix)
         steps.append(
-            "On a machine that reaches the cluster's API, apply the files that were written for it:\n"
-            f"kubectl apply --recursive -f {objects_directory(stack)}{add if site.access_mode == 'aws-auth' else ''}"
+            f"On a machine that reaches the API of {mapped.cluster.name}, apply the files that were written for it:\n"
+            f"kubectl apply --recursive -f {directory}{add if mapped.access_mode == 'aws-auth' else ''}"
         )
     if not settings.github_client_id:
         owner = organizations[0] if organizations else "YOUR-ORGANIZATION"
@@ -33,7 +37,7 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
             f"pulumi config set -s {stack} {NAMESPACE}:githubClientId CLIENT-ID\n"
             f"pulumi config set -s {stack} --secret {NAMESPACE}:githubClientSecret"
         )
-    if not settings.teams:
+    if not organizations:
         steps.append(f"Add a team to Pulumi.{stack}.yaml:\n{as_yaml(f'{NAMESPACE}:teams', [EXAMPLE_TEAM])}")
     if steps:
         steps.append(f"Apply it (the instance stays):\npulumi up -s {stack}")
@@ -52,7 +56,9 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
         f"tsh kube login {settings.cluster_name}\n"
         "kubectl auth whoami"
     )
-    if settings.bots:
-        names = ", ".join(bot.bot for bot in settings.bots)
+    if len(settings.cluster_names) > 1:
+        steps.append("The clusters behind this proxy:\ntsh kube ls")
+    if bots := dict.fromkeys(grant.access.bot for grant in settings.grants if isinstance(grant.access, Bot)):
+        names = ", ".join(bots)
         steps.append(f"Give each workflow its bot's token, as docs/machines.md shows:\n{names}")
     return "\n".join(f"{number}. {step.replace(chr(10), chr(10) + '   ')}" for number, step in enumerate(steps, 1))

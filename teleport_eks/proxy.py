@@ -11,8 +11,9 @@ from teleport_eks.account_rules import with_account_rules
 from teleport_eks.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
 from teleport_eks.alarms import NAMESPACE as METRICS
 from teleport_eks.alarms import ProxyAlarms, ProxyAlarmsArgs
-from teleport_eks.cluster import Site, endpoint_warning, kubeconfig
+from teleport_eks.cluster import MappedCluster, Site, endpoint_warning, kubeconfig, operators_kubeconfig
 from teleport_eks.cluster_access import ClusterAccess, ClusterAccessArgs
+from teleport_eks.credentials import Credentials
 from teleport_eks.host import ProxyHost, ProxyHostArgs
 from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs
 from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
@@ -34,7 +35,7 @@ class TeleportProxyArgs:
 
 
 class TeleportProxy(pulumi.ComponentResource):
-    """Owns all parts of the proxy. It does not own the cluster, the VPC or the aws-auth map."""
+    """Owns all parts of the proxy. It does not own the clusters, the VPC or the aws-auth maps."""
 
     outputs: dict[str, pulumi.Input]
 
@@ -42,6 +43,7 @@ class TeleportProxy(pulumi.ComponentResource):
         super().__init__("teleport-eks:index:TeleportProxy", name, None, with_account_rules(opts, args.settings))
         child = pulumi.ResourceOptions(parent=self)
         settings, cluster, subnet = args.settings, args.site.cluster, args.site.subnet
+        additional = args.site.clusters[1:]
         invoke = pulumi.InvokeOptions(parent=self)
         zone = aws.route53.get_zone(name=settings.hosted_zone, opts=invoke) if settings.hosted_zone else None
         challenge_zone = None if settings.certificate_arn else zone
@@ -55,7 +57,8 @@ class TeleportProxy(pulumi.ComponentResource):
             ProxyAddressArgs(settings, hosted_zone_id=zone.zone_id if zone else None),
             opts=child,
         )
-        address.public_ip.apply(lambda ip: self._warn(endpoint_warning(args.site, ip)))
+        for mapped in args.site.clusters:
+            address.public_ip.apply(lambda ip, to=mapped.cluster: self._warn(endpoint_warning(args.site, to, ip)))
         recordings = []
         if settings.recordings == "s3":
             recordings.append(ProxyRecordings(f"{name}-recordings", ProxyRecordingsArgs(settings), opts=child))
@@ -91,7 +94,11 @@ class TeleportProxy(pulumi.ComponentResource):
             f"{name}-network",
             ProxyNetworkArgs(
                 vpc_id=subnet.vpc_id,
-                cluster_security_group_id=cluster.security_group_id if subnet.vpc_id == cluster.vpc_id else None,
+                cluster_security_group_ids={
+                    mapped.suffix: mapped.cluster.security_group_id
+                    for mapped in args.site.clusters
+                    if args.site.is_beside(mapped.cluster)
+                },
                 rules=rules(
                     settings.client_cidrs,
                     settings.admin_cidrs,
@@ -111,42 +118,7 @@ class TeleportProxy(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        kubeconfig_text = (
-            pulumi.Output.secret(settings.kubeconfig_text)
-            if settings.kubeconfig_text
-            else pulumi.Output.from_input(kubeconfig(cluster, args.site.credentials))
-        )
-        k8s_provider = kubernetes.Provider(
-            f"{name}-cluster",
-            # The provider takes a kubeconfig, to apply objects, or a directory, to write them to. Without a kubeconfig
-            # it would use the KUBECONFIG of the person who runs Pulumi, so this one is empty and not None.
-            kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
-            # The objects stay if only the endpoint or the way to sign in changes. Pulumi replaces them if they go into
-            # files or into another cluster.
-            cluster_identifier=cluster.arn if settings.apply_to_cluster else objects_directory(args.stack),
-            # So that a stack can be destroyed if its cluster was deleted or cannot be reached. The provider then warns
-            # of each object that it leaves behind. None of them gives access once the proxy's role is deleted.
-            delete_unreachable=True,
-            # If somebody changed the proxy's own objects with kubectl, Pulumi changes them back without a conflict. An
-            # object that existed before, and that is not in the stack, is still an error.
-            enable_patch_force=True,
-            render_yaml_to_directory=None if settings.apply_to_cluster else objects_directory(args.stack),
-            opts=child,
-        )
-        access = ClusterAccess(
-            f"{name}-cluster-access",
-            ClusterAccessArgs(
-                settings=settings,
-                names=args.site.names,
-                access_mode=args.site.access_mode,
-                kubeconfig=kubeconfig_text,
-                role_arn=identity.role_arn,
-                role_unique_id=identity.role_unique_id,
-                entry_lost_at=args.site.entry_lost_at,
-            ),
-            k8s_provider=k8s_provider,
-            opts=child,
-        )
+        accesses = [self._map(name, mapped, args, identity) for mapped in args.site.clusters]
         TeamAccess(
             f"{name}-teams",
             TeamAccessArgs(
@@ -154,6 +126,7 @@ class TeleportProxy(pulumi.ComponentResource):
                 stack=args.stack,
                 parameters_path=parameters_path,
                 callback_url=address.hostname.apply(partial(callback_url, settings)),
+                kubeconfigs={mapped.cluster.name: kubeconfig(mapped.cluster, Credentials()) for mapped in additional},
             ),
             opts=child,
         )
@@ -191,7 +164,7 @@ class TeleportProxy(pulumi.ComponentResource):
             # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
             # too, because resolvers remember that a name does not exist. The host may not create the log group, and
             # what guards the recordings comes before the first one.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[access, address, *logs, *recordings]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[accesses[0], address, *logs, *recordings]),
         )
         if settings.alarm_topic_arn:
             ProxyAlarms(
@@ -218,6 +191,7 @@ class TeleportProxy(pulumi.ComponentResource):
             "roleArn": identity.role_arn,
             "securityGroupId": network.security_group_id,
             "accessMode": args.site.access_mode,
+            **({"accessModes": {m.cluster.name: m.access_mode for m in args.site.clusters}} if additional else {}),
             "kubernetesGroup": args.site.names.group,
             "nextSteps": pulumi.Output.all(address.hostname, identity.role_arn).apply(
                 lambda known: next_steps(settings, args.site, args.stack, *known)
@@ -225,6 +199,45 @@ class TeleportProxy(pulumi.ComponentResource):
             **({"recordingsBucket": recordings[0].bucket} if recordings else {}),
         }
         self.register_outputs(self.outputs)
+
+    def _map(self, name: str, mapped: MappedCluster, args: TeleportProxyArgs, identity: ProxyIdentity) -> ClusterAccess:
+        """Declares what the proxy has in one of the clusters."""
+        settings, cluster = args.settings, mapped.cluster
+        directory = objects_directory(args.stack, mapped.suffix)
+        text = pulumi.Output.from_input(operators_kubeconfig(settings, cluster, args.site.credentials))
+        kubeconfig_text = pulumi.Output.secret(text) if settings.kubeconfig else text
+        provider = kubernetes.Provider(
+            f"{name}-cluster{mapped.suffix}",
+            # The provider takes a kubeconfig, to apply objects, or a directory, to write them to. Without a kubeconfig
+            # it would use the KUBECONFIG of the person who runs Pulumi, so this one is empty and not None.
+            kubeconfig=kubeconfig_text if settings.apply_to_cluster else "",
+            # The objects stay if only the endpoint or the way to sign in changes. Pulumi replaces them if they go into
+            # files or into another cluster.
+            cluster_identifier=cluster.arn if settings.apply_to_cluster else directory,
+            # So that a stack can be destroyed if its cluster was deleted or cannot be reached. The provider then warns
+            # of each object that it leaves behind. None of them gives access once the proxy's role is deleted.
+            delete_unreachable=True,
+            # If somebody changed the proxy's own objects with kubectl, Pulumi changes them back without a conflict. An
+            # object that existed before, and that is not in the stack, is still an error.
+            enable_patch_force=True,
+            render_yaml_to_directory=None if settings.apply_to_cluster else directory,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return ClusterAccess(
+            f"{name}-cluster-access{mapped.suffix}",
+            ClusterAccessArgs(
+                settings=settings,
+                cluster_name=cluster.name,
+                names=args.site.names,
+                access_mode=mapped.access_mode,
+                kubeconfig=kubeconfig_text,
+                role_arn=identity.role_arn,
+                role_unique_id=identity.role_unique_id,
+                entry_lost_at=mapped.entry_lost_at,
+            ),
+            k8s_provider=provider,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
 
     def _warn(self, text: str) -> None:
         if text:

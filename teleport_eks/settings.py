@@ -5,7 +5,8 @@ import ipaddress
 import re
 import ssl
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -201,6 +202,7 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
 
 HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
 Cidr = Annotated[str, Field(pattern=CIDR), AfterValidator(_cidr)]
+AccessMode = Literal["auto", "access-entry", "aws-auth"]
 KubernetesGroup = Annotated[str, Field(pattern=KUBERNETES_GROUP), AfterValidator(_kubernetes_group)]
 
 
@@ -355,7 +357,91 @@ EXAMPLE_BOT = {
     "clusterRole": "edit",
     "namespaces": ["shop"],
 }
-ITEM_EXAMPLES = {"teams": TEAM_EXAMPLES, "bots": {**EXAMPLE_BOT, "branch": "main"}}
+BOT_EXAMPLES = {**EXAMPLE_BOT, "branch": "main"}
+
+
+def _are_distinct(listed: Iterable[Access]) -> None:
+    """Refuses two items that would share a role and the names of their bindings."""
+    named: dict[str, Access] = {}
+    for item in listed:
+        other = named.setdefault(item.name, item)
+        if other is not item and other.on_github == item.on_github:
+            raise ValueError(f"{item.on_github} is listed twice: put its groups into one item")
+        if other is not item:  # a-b/c and a/b-c
+            raise ValueError(
+                f"{other.on_github} and {item.on_github} both get the name {item.name}: rename one of the two on "
+                "GitHub, or give the access to another one there"
+            )
+
+
+def _are_written_in_one_way(teams: Iterable[Team]) -> None:
+    organizations: dict[str, str] = {}
+    for team in teams:
+        written = organizations.setdefault(team.organization.lower(), team.organization)
+        if written != team.organization:
+            raise ValueError(
+                f"{written} and {team.organization} are one organization on GitHub, and Teleport knows it only by its "
+                "exact name: write it in each team as its page on GitHub does"
+            )
+
+
+class AdditionalCluster(_Model):
+    """Another EKS cluster behind the same proxy, in the same account and region."""
+
+    cluster_name: str = Field(pattern=CLUSTER_NAME, description="The EKS cluster.")
+    access_mode: AccessMode = Field(
+        default="auto", description="How this cluster maps the proxy's role. auto: by an access entry if possible."
+    )
+    teams: tuple[Team, ...] | None = Field(
+        default=None,
+        description="The teams with access to this cluster, instead of the stack's `teams`. Not set: the same teams "
+        "with the same access. []: none. `logins` and `auditor` belong to the stack's `teams`.",
+    )
+    bots: tuple[Bot, ...] | None = Field(
+        default=None,
+        description="The bots with access to this cluster, instead of the stack's `bots`. Not set: the same bots with "
+        "the same access. []: none.",
+    )
+
+    @field_validator("teams")
+    @classmethod
+    def _host_and_recordings_are_the_stacks(cls, teams: tuple[Team, ...] | None) -> tuple[Team, ...] | None:
+        for team in teams or ():
+            if team.logins or team.auditor:
+                raise ValueError(
+                    f"{team.on_github} has logins or auditor, which are about the proxy and not about this cluster: "
+                    f"set them in {NAMESPACE}:teams"
+                )
+        return teams
+
+    @field_validator("teams", "bots")
+    @classmethod
+    def _have_names_of_their_own(cls, listed: Any, info: ValidationInfo) -> Any:
+        _are_distinct(
+            [*(info.data.get("teams") or ()), *listed] if info.field_name == "bots" and listed else listed or ()
+        )
+        return listed
+
+
+EXAMPLE_CLUSTER = {"clusterName": "tools"}
+ITEM_EXAMPLES = {
+    "teams": TEAM_EXAMPLES,
+    "bots": BOT_EXAMPLES,
+    "additionalClusters": {**EXAMPLE_CLUSTER, "accessMode": "auto", "teams": [EXAMPLE_TEAM], "bots": [EXAMPLE_BOT]},
+}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a team or a bot may do in ``clusters``, or in all of them if it is empty: one Teleport role."""
+
+    access: Access
+    clusters: tuple[str, ...] = ()
+    prefix: str = "kube-"
+
+    @property
+    def role(self) -> str:
+        return f"{self.prefix}{self.access.name}"
 
 
 class Settings(_Model):
@@ -467,7 +553,7 @@ class Settings(_Model):
         description="The public subnet to run in. If not set, the first of the VPC, in the zone of the data volume.",
         examples=["subnet-0123456789abcdef0"],
     )
-    access_mode: Literal["auto", "access-entry", "aws-auth"] = Field(
+    access_mode: AccessMode = Field(
         default="auto",
         description="How the cluster maps the proxy's role. auto: by an access entry if possible.",
         examples=["auto"],
@@ -498,6 +584,11 @@ class Settings(_Model):
         default=(),
         description="Jobs of GitHub Actions with access to the cluster, without a person; see docs/machines.md.",
         examples=[[EXAMPLE_BOT]],
+    )
+    additional_clusters: tuple[AdditionalCluster, ...] = Field(
+        default=(),
+        description="More EKS clusters behind this proxy, in the same account and region; see docs/clusters.md.",
+        examples=[[EXAMPLE_CLUSTER]],
     )
     session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
         default="12h",
@@ -623,7 +714,7 @@ class Settings(_Model):
         examples=[True],
     )
 
-    @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", "bots", mode="before")
+    @field_validator("admin_cidrs", "client_cidrs", "tags", "teams", "bots", "additional_clusters", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
         # Pulumi hands lists and maps to the program as JSON text. pydantic.Json takes text only; other programs pass
@@ -721,39 +812,48 @@ class Settings(_Model):
             raise ValueError(f"{to_camel(other)} and {to_camel(name)} go together: set both, or neither")
         return secret
 
-    @field_validator("teams")
+    @field_validator("teams", "bots", "additional_clusters")
     @classmethod
-    def _organizations_are_written_in_one_way(cls, teams: tuple[Team, ...]) -> tuple[Team, ...]:
-        organizations: dict[str, str] = {}
-        for team in teams:
-            written = organizations.setdefault(team.organization.lower(), team.organization)
-            if written != team.organization:
-                raise ValueError(
-                    f"{written} and {team.organization} are one organization on GitHub, and Teleport knows it only by "
-                    "its exact name: write it in each team as its page on GitHub does"
-                )
-        return teams
-
-    @field_validator("teams", "bots")
-    @classmethod
-    def _are_distinct_and_allowed(cls, listed: tuple[Access, ...], info: ValidationInfo) -> tuple[Access, ...]:
-        named: dict[str, Access] = {team.name: team for team in info.data.get("teams", ())}
-        for item in listed:
-            # The role and the bindings get this name, and a-b/c and a/b-c would share it.
-            other = named.setdefault(item.name, item)
-            if other is not item and other.on_github == item.on_github:
-                raise ValueError(f"{item.on_github} is listed twice: put its groups into one item")
-            if other is not item:
-                raise ValueError(
-                    f"{other.on_github} and {item.on_github} both get the name {item.name}: rename one of the two on "
-                    "GitHub, or give the access to another one there"
-                )
+    def _are_distinct_and_allowed(cls, value: Any, info: ValidationInfo) -> Any:
+        known = {**info.data, info.field_name: value}
+        additional = known.get("additional_clusters", ())
+        _are_written_in_one_way(
+            [*known.get("teams", ()), *(team for cluster in additional for team in cluster.teams or ())]
+        )
+        _are_distinct([*known.get("teams", ()), *known.get("bots", ())])
+        listed = [item for cluster in additional for item in (*(cluster.teams or ()), *(cluster.bots or ()))]
+        for item in listed if info.field_name == "additional_clusters" else value:
             if "system:masters" in item.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
                     f"{item.on_github} has system:masters, which nothing in the cluster can restrict; "
                     f"if you want that, set {NAMESPACE}:allowSystemMasters: true"
                 )
-        return listed
+        return value
+
+    @field_validator("additional_clusters")
+    @classmethod
+    def _clusters_are_distinct(
+        cls, clusters: tuple[AdditionalCluster, ...], info: ValidationInfo
+    ) -> tuple[AdditionalCluster, ...]:
+        names = [info.data.get("cluster_name"), *(cluster.cluster_name for cluster in clusters)]
+        if twice := sorted({name for name in names if name and names.count(name) > 1}):
+            raise ValueError(
+                f"{', '.join(twice)} is listed twice: clusterName is the first cluster, list the others once"
+            )
+        return clusters
+
+    @field_validator("kubeconfig")
+    @classmethod
+    def _has_a_context_for_each_cluster(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        contexts = (
+            {item["name"] for item in yaml.safe_load(secret.get_secret_value()).get("contexts", ())} if secret else ()
+        )
+        names = [cluster.cluster_name for cluster in info.data.get("additional_clusters", ())]
+        if contexts and (missing := [name for name in names if name not in contexts]):
+            raise ValueError(
+                f"has no context named {' or '.join(missing)}: each of additionalClusters needs a context with its name"
+            )
+        return secret
 
     @field_validator("log_retention_days")
     @classmethod
@@ -786,13 +886,41 @@ class Settings(_Model):
         return value
 
     @property
-    def granted(self) -> tuple[Access, ...]:
-        """All who have access to the cluster."""
-        return *self.teams, *self.bots
+    def grants(self) -> tuple[Grant, ...]:
+        """The roles of all teams and bots. Only a role for one additional cluster begins with ``kube.``."""
+        made: list[Grant] = []
+        for kind in ("teams", "bots"):
+            own = {c.cluster_name: listed for c in self.additional_clusters if (listed := getattr(c, kind)) is not None}
+            shared = [name for name in self.cluster_names if name not in own] if own else ()
+            made += [Grant(item, tuple(shared)) for item in getattr(self, kind)]
+            for name, listed in own.items():
+                made += [Grant(item, (name,), f"kube.{name}.") for item in listed]
+        return tuple(made)
 
     @property
-    def kubeconfig_text(self) -> str | None:
-        return self.kubeconfig.get_secret_value() if self.kubeconfig else None
+    def organizations(self) -> tuple[str, ...]:
+        """The GitHub organizations of all teams, in their order."""
+        teams = [grant.access for grant in self.grants]
+        return tuple(dict.fromkeys(team.organization for team in teams if isinstance(team, Team)))
+
+    @property
+    def cluster_names(self) -> tuple[str, ...]:
+        return self.cluster_name, *(cluster.cluster_name for cluster in self.additional_clusters)
+
+    def granted_in(self, cluster: str) -> list[Access]:
+        """All who have access to a cluster."""
+        return [grant.access for grant in self.grants if cluster in (grant.clusters or self.cluster_names)]
+
+    def kubeconfig_for(self, cluster: str) -> str | None:
+        """The text of the kubeconfig that is set, if one is. For an additional cluster, with that cluster's context."""
+        if not self.kubeconfig:
+            return None
+        text = self.kubeconfig.get_secret_value()
+        return (
+            text
+            if cluster == self.cluster_name
+            else yaml.safe_dump(yaml.safe_load(text) | {"current-context": cluster})
+        )
 
     @property
     def architecture(self) -> str:
@@ -859,13 +987,13 @@ def parse(config: Mapping[str, str], stack: str) -> Settings:
 def _problem(error: Any) -> Problem:
     """An error of pydantic in the operator's terms."""
     # pydantic gives the field's name if it refuses a default. As a key in a file, that name is unknown.
-    models = Settings, Team, Bot
+    models = Settings, Team, Bot, AdditionalCluster
     known = {} if error["type"] == "extra_forbidden" else {name for model in models for name in model.model_fields}
     key, *path = (to_camel(step) if step in known else step for step in error["loc"])
     path = [step for step in path if step != "[key]"]
     names = [step for step in path if isinstance(step, str)] if key in ITEM_EXAMPLES else []
-    examples = ITEM_EXAMPLES[key] if names else EXAMPLES
-    name = names[-1] if names else key
+    *_, parent, name = key, key, *names
+    examples = ITEM_EXAMPLES[parent] if names else EXAMPLES
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
     context = error.get("ctx", {})

@@ -1,41 +1,51 @@
-"""What the host reads from SSM: one Teleport role per GitHub team and per bot, the GitHub connector, how bots join, and
-the stack's secrets.
+"""What the host reads from SSM: Teleport's roles of the GitHub teams and bots, the GitHub connector, how bots join,
+the additional clusters, and the stack's secrets.
 """
 
+import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
 
-from teleport_eks.settings import NAMESPACE, Access, Bot, Settings, Team
+from teleport_eks.settings import NAMESPACE, Bot, Grant, Settings, Team
 
 # The Kubernetes user of all people, unless kubernetesIdentity is person. Teleport's audit log names the person.
 SHARED_USER = "teleport-user"
 BOT_TTL = "1h"  # a job that takes longer asks again
 
 
-def role_name(access: Access) -> str:
-    return f"kube-{access.name}"
+def _clusters(clusters: Sequence[str], first: str) -> dict:
+    """By which labels a role finds ``clusters``. Only additional ones have the label ``cluster`` (``kube_cluster``).
+
+    A label of the first cluster would be one of Teleport's Kubernetes service, and those replace the labels of each
+    other cluster.
+    """
+    if not clusters:
+        return {"kubernetes_labels": {"*": "*"}}
+    labels = ["" if name == first else name for name in clusters]
+    return {"kubernetes_labels_expression": " || ".join(f'labels["cluster"] == "{label}"' for label in labels)}
 
 
-def role(access: Access, stack: str, kubernetes_identity: str, session_ttl: str) -> dict:
+def role(grant: Grant, settings: Settings, stack: str) -> dict:
     """The Teleport role of a team or a bot. Version 7 is the newest that Teleport 17 and 18 both accept."""
+    access = grant.access
     allow: dict = {}
     options: dict = {
-        "max_session_ttl": session_ttl if isinstance(access, Team) else BOT_TTL,
+        "max_session_ttl": settings.session_ttl if isinstance(access, Team) else BOT_TTL,
         # No session without a recording, even if the disk is full.
         "record_session": {"default": "strict"},
     }
     if access.kubernetes_groups:
         allow |= {
-            "kubernetes_labels": {"*": "*"},
+            **_clusters(grant.clusters, settings.cluster_name),
             "kubernetes_groups": list(access.kubernetes_groups),
             # The cluster's RBAC decides what members may do, so Teleport allows everything.
             "kubernetes_resources": [{"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}],
         }
-        if kubernetes_identity == "shared":
+        if settings.kubernetes_identity == "shared":
             allow["kubernetes_users"] = [SHARED_USER]
     if isinstance(access, Team) and access.logins:
         allow |= {"logins": list(access.logins), "node_labels": {"*": "*"}}
@@ -46,18 +56,18 @@ def role(access: Access, stack: str, kubernetes_identity: str, session_ttl: str)
         "kind": "role",
         "version": "v7",
         # By this label the host (teleport_eks/userdata/files/access) knows which roles it may remove.
-        "metadata": {"name": role_name(access), "labels": {NAMESPACE: stack}},
+        "metadata": {"name": grant.role, "labels": {NAMESPACE: stack}},
         "spec": {"allow": allow, "options": options},
     }
 
 
-def bot(listed: Bot, stack: str) -> dict:
-    """Teleport's bot: who the jobs are in the audit log (``bot-`` and its name), and which role they may ask for."""
+def bot(name: str, roles: Sequence[str], stack: str) -> dict:
+    """Teleport's bot: who the jobs are in the audit log (``bot-`` and its name), and which roles they may ask for."""
     return {
         "kind": "bot",
         "version": "v1",
-        "metadata": {"name": listed.bot, "labels": {NAMESPACE: stack}},
-        "spec": {"roles": [role_name(listed)]},
+        "metadata": {"name": name, "labels": {NAMESPACE: stack}},
+        "spec": {"roles": list(roles)},
     }
 
 
@@ -76,8 +86,23 @@ def join_token(listed: Bot, stack: str) -> dict:
     }
 
 
-def connector(teams: Sequence[Team], client_id: str, callback_url: str) -> dict:
+def kube_cluster(name: str, kubeconfig: str, stack: str) -> dict:
+    """An additional cluster. ``kubeconfig`` has no secret: Teleport asks the host's AWS CLI for a token."""
+    labels = {NAMESPACE: stack, "stack": stack, "cluster": name}
+    return {
+        "kind": "kube_cluster",
+        "version": "v3",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"kubeconfig": base64.b64encode(kubeconfig.encode()).decode()},
+    }
+
+
+def connector(grants: Sequence[Grant], client_id: str, callback_url: str) -> dict:
     """The GitHub connector, without the client secret, which the host adds."""
+    roles: dict[tuple[str, str], list[str]] = {}
+    for grant in grants:
+        if isinstance(team := grant.access, Team):
+            roles.setdefault((team.organization, team.team), []).append(grant.role)
     return {
         "kind": "github",
         "version": "v3",
@@ -87,20 +112,38 @@ def connector(teams: Sequence[Team], client_id: str, callback_url: str) -> dict:
             "client_id": client_id,
             "redirect_url": callback_url,
             "teams_to_roles": [
-                {"organization": team.organization, "team": team.team, "roles": [role_name(team)]} for team in teams
+                {"organization": organization, "team": team, "roles": names}
+                for (organization, team), names in roles.items()
             ],
         },
     }
 
 
+def documents(settings: Settings, stack: str, kubeconfigs: Mapping[str, str]) -> list[dict]:
+    """All resources of Teleport but the connector. ``kubeconfigs``: those of the additional clusters, by name."""
+    bots: dict[str, tuple[Bot, list[str]]] = {}
+    for grant in settings.grants:
+        if isinstance(listed := grant.access, Bot):
+            bots.setdefault(listed.bot, (listed, []))[1].append(grant.role)
+    return [
+        *(role(grant, settings, stack) for grant in settings.grants),
+        *(bot(name, roles, stack) for name, (_, roles) in bots.items()),
+        *(join_token(listed, stack) for listed, _ in bots.values()),
+        *(kube_cluster(name, kubeconfig, stack) for name, kubeconfig in kubeconfigs.items()),
+    ]
+
+
 @dataclass(frozen=True)
 class TeamAccessArgs:
-    """``parameters_path`` is the path in SSM, for example ``/teleport-eks/production``."""
+    """``parameters_path`` is the path in SSM, for example ``/teleport-eks/production``; ``kubeconfigs`` are those with
+    which the host reaches the additional clusters, by the cluster's name.
+    """
 
     settings: Settings
     stack: str
     parameters_path: str
     callback_url: pulumi.Input[str]
+    kubeconfigs: Mapping[str, str] = field(default_factory=dict)
 
 
 class TeamAccess(pulumi.ComponentResource):
@@ -131,20 +174,16 @@ class TeamAccess(pulumi.ComponentResource):
 
         if settings.acme_eab_key:
             parameter("acme/eab-key", secret=pulumi.Output.secret(settings.acme_eab_key.get_secret_value()))
-        documents = [
-            *(role(one, args.stack, settings.kubernetes_identity, settings.session_ttl) for one in settings.granted),
-            *(made(listed, args.stack) for listed in settings.bots for made in (bot, join_token)),
-        ]
-        for document in documents:
+        for document in documents(settings, args.stack, args.kubeconfigs):
             path = f"{document['kind']}s/{document['metadata']['name']}"
             parameter(path, text=json.dumps(document, sort_keys=True))
         if settings.github_client_id and settings.github_client_secret:
             secret = pulumi.Output.secret(settings.github_client_secret.get_secret_value())
             parameter("github-client-secret", secret=secret)
-            if settings.teams:  # Teleport refuses a connector that maps no team
+            if settings.organizations:  # Teleport refuses a connector that maps no team
                 client_id = settings.github_client_id
                 document = pulumi.Output.from_input(args.callback_url).apply(
-                    lambda url: json.dumps(connector(settings.teams, client_id, url), sort_keys=True)
+                    lambda url: json.dumps(connector(settings.grants, client_id, url), sort_keys=True)
                 )
                 parameter("github-connector", text=document)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from teleport_eks.aws_auth.text import Entry
-from teleport_eks.cluster import Cluster, Site
+from teleport_eks.cluster import Cluster, MappedCluster, Site
 from teleport_eks.cluster_access import Names
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import Settings, Team, parse
@@ -41,7 +41,13 @@ CLUSTER = Cluster(
     public_access_cidrs=("0.0.0.0/0",),
 )
 PUBLIC = Subnet("subnet-2", "vpc-1", "10.0.2.0/24", "eu-west-1b", {"Name": "b-public"})
-SITE = Site(CLUSTER, PUBLIC, "aws-auth", Names())
+
+
+def site(access_mode: str = "aws-auth", **more: str) -> Site:
+    return Site((MappedCluster(CLUSTER, access_mode, **more),), PUBLIC, Names())
+
+
+SITE = site()
 
 
 def settings(**config: str) -> Settings:

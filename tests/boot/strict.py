@@ -14,7 +14,7 @@ import yaml
 KEYS: dict[str, list[str]] = json.loads(Path(__file__).with_name("teleport_keys.json").read_text())
 # Below these the keys are the user's own.
 FREE = ("labels", "node_labels", "kubernetes_labels", "extra_fields", "idp", "ui", "pam", "ca_key_params", "aws")
-KINDS = ("role", "github", "bot", "token", "lock", "health_check_config")
+KINDS = ("role", "github", "bot", "token", "kube_cluster", "lock", "health_check_config")
 FLAGS = {"yes", "no", "true", "false", "on", "off"}
 
 

@@ -74,7 +74,8 @@ def nobody(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 def wait_for(review: Any, subject: dict, rule: dict, allowed: bool) -> None:
     """Until the API server decides by a role that was just made or removed: it reads roles from a cache, which lags."""
     attributes = {"verb": rule["verbs"][0], "group": rule["apiGroups"][0], "resource": rule["resources"][0]}
-    attributes |= {"name": name for name in rule.get("resourceNames", [])[:1]}
+    if "resourceNames" in rule:
+        attributes["name"] = rule["resourceNames"][0]
     who = {"user": subject["name"]} if subject["kind"] == "User" else {"user": "x", "groups": [subject["name"]]}
     deadline = time.monotonic() + 30
     while review({"spec": who | {"resourceAttributes": attributes}}).status.allowed != allowed:

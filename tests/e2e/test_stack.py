@@ -304,6 +304,48 @@ def test_an_upgrade_in_place_keeps_the_instance(up: World) -> None:
     assert "TELEPORT_VERSION=18.7.4" in gzip.decompress(base64.b64decode(data)).decode()
 
 
+def test_an_additional_cluster_is_mapped_and_unmapped(up: World, control_plane: ControlPlane, tmp_path: Path) -> None:
+    ec2, account = up.account.client("ec2"), up.account
+    cluster = account.client("eks").describe_cluster(name="staging")["cluster"]["resourcesVpcConfig"]
+
+    def opened() -> list[list[str]]:
+        group = ec2.describe_security_groups(GroupIds=[cluster["clusterSecurityGroupId"]])["SecurityGroups"][0]
+        return [[g["GroupId"] for g in p["UserIdGroupPairs"]] for p in group["IpPermissions"]]
+
+    instance, kubeconfig = up.outputs["instanceId"], tmp_path / "kubeconfig"
+    before = up.core.read_namespaced_config_map("aws-auth", "kube-system").data
+    with ControlPlane.start(tmp_path / "staging") as staging, aws_auth(staging) as core:
+        rbac: Any = kubernetes.RbacAuthorizationV1Api(new_client_from_config(str(staging.kubeconfig)))
+        demo, other = (yaml.safe_load(plane.kubeconfig.read_text()) for plane in (control_plane, staging))
+        for kind in ("clusters", "users", "contexts"):
+            other[kind][0]["name"] = "staging"
+            demo[kind] += other[kind]
+        demo["contexts"][-1]["context"] = {"cluster": "staging", "user": "staging"}
+        kubeconfig.write_text(yaml.safe_dump(demo))
+        teams = [{"organization": "acme", "team": "web", "kubernetesGroups": ["web"], "clusterRole": "view"}]
+        up.set(kubeconfig=str(kubeconfig), additionalClusters=[{"clusterName": "staging", "teams": teams}])
+        up.stack.up()
+        assert up.outputs["accessModes"] == {"demo": "aws-auth", "staging": "aws-auth"}
+        assert up.outputs["instanceId"] == instance
+        entry = yaml.safe_load(core.read_namespaced_config_map("aws-auth", "kube-system").data["mapRoles"])[-1]
+        assert entry["groups"] == ["teleport-group"]
+        impersonated = rbac.read_cluster_role("teleport-impersonation").rules[0].resource_names
+        assert impersonated == ["system:authenticated", "web"]
+        assert rbac.read_cluster_role_binding("teleport-acme-web").role_ref.name == "view"
+        assert opened() == [[up.outputs["securityGroupId"]]]
+        assert {"kube_clusters/staging", "roles/kube.staging.acme-web"} <= parameters(account).keys()
+        assert set(up.stack.preview().change_summary) == {automation.OpType.SAME}
+
+        up.set(additionalClusters=[], kubeconfig=str(control_plane.kubeconfig))
+        up.stack.up()
+        assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
+        assert ours(rbac.list_cluster_role()) == ours(rbac.list_cluster_role_binding()) == []
+        assert opened() == []
+        assert not [name for name in parameters(account) if "staging" in name]
+    assert up.core.read_namespaced_config_map("aws-auth", "kube-system").data == before
+    assert up.outputs["instanceId"] == instance
+
+
 def test_names_of_its_own(renamed: World) -> None:
     """For a second proxy in a cluster, and a domain; the old names are gone."""
     outputs, route53 = renamed.outputs, renamed.account.client("route53")

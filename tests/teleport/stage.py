@@ -5,6 +5,7 @@ import contextlib
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from werkzeug import Request, Response
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
 from teleport_eks.address import sign_in_command
+from teleport_eks.cluster import MappedCluster
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import parse
 from tests.boot.rig import GITHUB, Host, Rig, Run, World, pack_release
-from tests.examples import SITE
+from tests.examples import CLUSTER, SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
 from tests.teleport.people import Person
@@ -74,7 +76,8 @@ class Site:
         self.kubectl = binaries("kubectl")["kubectl"]
         kubelet = binaries("exec-kubelet")["exec-kubelet"]
         self._tools = [teleport, self.kubectl.parent]
-        self._declared: dict[tuple[str, str, str], dict] = {}
+        self._declared: dict[tuple[str, str, str, str], dict] = {}
+        self.additional: dict[str, ControlPlane] = {}
         with contextlib.ExitStack() as ends:
             (folder / "world").mkdir()
             self.world = World(folder / "world")
@@ -164,16 +167,31 @@ class Site:
         config = {"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": json.dumps(teams), **more}
         if teams:
             config |= {"githubClientId": GitHub.client_id, "githubClientSecret": GitHub.client_secret}
-        proxy = TeleportProxyArgs(f"s{self.rig.number}", parse(config, "s0"), SITE)
+        clusters = [
+            MappedCluster(
+                replace(CLUSTER, name=name, endpoint=plane.server, certificate_authority=plane.ca_data),
+                "access-entry",
+                f"-{name}",
+            )
+            for name, plane in self.additional.items()
+            if name in config.get("additionalClusters", "")
+        ]
+        where = replace(SITE, clusters=(*SITE.clusters, *clusters))
+        proxy = TeleportProxyArgs(f"s{self.rig.number}", parse(config, "s0"), where)
         declared = record(lambda: TeleportProxy("teleport", proxy))
-        objects: dict[tuple[str, str, str], dict] = {}
+        objects: dict[tuple[str, str, str, str], dict] = {}
         for resource in declared.resources:
             if match := re.match(r"kubernetes:(.+/v\d+):(\w+)$", resource.typ):
                 item = {"apiVersion": match[1], "kind": match[2], **plain(resource.inputs)}
-                objects[match[2], item["metadata"].get("namespace", ""), item["metadata"]["name"]] = item
-        self.admin("apply", "-f", "-", objects=list(objects.values()))
-        for kind, namespace, name in self._declared.keys() - objects.keys():
-            self.admin("delete", kind, name, *([f"--namespace={namespace}"] if namespace else []))
+                provider = declared.requests[resource.name].provider.split("::")[-2]
+                cluster = provider.removeprefix("teleport-cluster").removeprefix("-")
+                objects[cluster, match[2], item["metadata"].get("namespace", ""), item["metadata"]["name"]] = item
+        for cluster in ("", *self.additional):
+            if items := [item for key, item in objects.items() if key[0] == cluster]:
+                self.admin("apply", "-f", "-", objects=items, cluster=cluster)
+        for cluster, kind, namespace, name in self._declared.keys() - objects.keys():
+            where_it_is = [f"--namespace={namespace}"] if namespace else []
+            self.admin("delete", kind, name, *where_it_is, cluster=cluster)
         self._declared = objects
         path, parameters = f"/teleport-eks/s{self.rig.number}", declared.of(PARAMETER) if teams else []
         texts = {
@@ -181,16 +199,17 @@ class Site:
         }
         self.world.set_parameters(path, texts)
 
-    def admin(self, *arguments: str, objects: list[dict] | None = None) -> str:
-        """kubectl as the cluster's administrator."""
+    def admin(self, *arguments: str, objects: list[dict] | None = None, cluster: str = "") -> str:
+        """kubectl as the administrator of the first cluster or of an additional one."""
+        plane = self.additional[cluster] if cluster else self.plane
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}) if objects else ""
-        command = self.world.command(self.kubectl, f"--kubeconfig={self.plane.kubeconfig}", *arguments)
+        command = self.world.command(self.kubectl, f"--kubeconfig={plane.kubeconfig}", *arguments)
         return subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def _status(self, item: str, status: dict, *more: str) -> None:
         self.admin("patch", item, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}), *more)
 
-    def start_control_plane(self) -> ControlPlane:
+    def start_control_plane(self, folder: str = "control-plane") -> ControlPlane:
         webhook = {
             "clusters": [{"name": "eks", "cluster": {"server": f"http://127.0.0.1:{WEBHOOK}/"}}],
             "contexts": [{"name": "eks", "context": {"cluster": "eks", "user": "api"}}],
@@ -201,7 +220,7 @@ class Site:
         file.write_text(json.dumps(webhook))
         whose = "--authentication-token-webhook"
         flags = [f"{whose}-config-file={file}", f"{whose}-version=v1"]
-        return ControlPlane.start(self.folder / "control-plane", flags)
+        return ControlPlane.start(self.folder / folder, flags)
 
     # -- people --------------------------------------------------------------------------------------
 

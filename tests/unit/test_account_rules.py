@@ -81,7 +81,7 @@ def test_a_data_volume_keeps_its_key_unless_it_is_restored() -> None:
     tables, volume = [RouteTable((), True, "igw-1")], Volume("vol-1", "eu-west-1a", "", "arn:aws:kms:x:1:key/other")
 
     def choose(**config: str) -> None:
-        choose_site(parse({**REQUIRED, "kmsKeyArn": KEY, **config}, "dev"), "dev", cluster, subnets, tables, [volume])
+        choose_site(parse({**REQUIRED, "kmsKeyArn": KEY, **config}, "dev"), "dev", [cluster], subnets, tables, [volume])
 
     with pytest.raises(ConfigurationError, match=r"vol-1, has the key arn:aws:kms:x:1:key/other"):
         choose()

@@ -48,7 +48,7 @@ def test_the_host_sends_what_the_alarms_look_at() -> None:
 def test_a_topic_in_another_region_is_refused() -> None:
     elsewhere = settings(alarmTopicArn=TOPIC.replace("eu-west-1", "us-east-1"), subnetId="subnet-00000002")
     with pytest.raises(ConfigurationError, match="write: teleport-eks:alarmTopicArn: arn:aws:sns:eu-west-1:"):
-        choose_site(elsewhere, "dev", CLUSTER, [PUBLIC], [], [])
+        choose_site(elsewhere, "dev", [CLUSTER], [PUBLIC], [], [])
 
 
 def test_logs_go_to_one_group_that_the_host_may_write_to() -> None:

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pulumi_aws as aws
 import pytest
 
-from teleport_eks.cluster import Site, access_mode, endpoint_warning, kubeconfig, look_up
-from teleport_eks.cluster_access import Names
+from teleport_eks.cluster import access_mode, endpoint_warning, kubeconfig, look_up
 from teleport_eks.credentials import Credentials
 from teleport_eks.errors import ConfigurationError
-from tests.examples import CLUSTER, PUBLIC, settings
+from tests.examples import CLUSTER, PUBLIC, SITE, settings
 
 
 def test_a_missing_cluster_is_an_error_that_lists_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +41,9 @@ NARROW = {"public_access_cidrs": ("198.51.100.0/24",)}
     ],
 )
 def test_an_endpoint_that_does_not_admit_the_proxy_is_a_warning(cluster: dict, vpc_id: str, expected: str) -> None:
-    site = Site(replace(CLUSTER, **cluster), replace(PUBLIC, vpc_id=vpc_id), "access-entry", Names())
-    warning = endpoint_warning(site, "203.0.113.10")
+    warning = endpoint_warning(
+        replace(SITE, subnet=replace(PUBLIC, vpc_id=vpc_id)), replace(CLUSTER, **cluster), "203.0.113.10"
+    )
     assert expected in warning if expected else not warning
 
 

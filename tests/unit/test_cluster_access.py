@@ -1,6 +1,5 @@
 """How a preview finds a lost entry of aws-auth. tests/cluster/test_impersonation.py has what the proxy may do."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ from kubernetes import client
 from teleport_eks.aws_auth import configmap
 from teleport_eks.aws_auth.text import add
 from teleport_eks.cluster_access import Names, entry_lost_at
-from tests.examples import ENTRY, SITE, record_proxy
+from tests.examples import ENTRY, record_proxy, site
 from tests.recorder import plain
 
 
@@ -26,7 +25,7 @@ def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) 
     assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", ENTRY)})) == ""
 
     def input_and_ignored(version: str) -> tuple[dict, list]:
-        declared = record_proxy({}, replace(SITE, entry_lost_at=version))
+        declared = record_proxy({}, site(entry_lost_at=version))
         name = "teleport-cluster-access-aws-auth"
         (command,) = (plain(r.inputs) for r in declared.resources if r.name == name)
         return command["environment"], list(declared.requests[name].ignoreChanges)

@@ -24,7 +24,7 @@ from policy.checks import GUARDS, HOSTS, RULES, STATE, WHOLE_STACK, Resource, se
 from sandbox.engine import ROOT
 from teleport_eks.recordings import tls_only
 from teleport_eks.settings import EXAMPLE_BOT
-from tests.examples import PLATFORM, SITE, record_proxy
+from tests.examples import PLATFORM, record_proxy, site
 from tests.recorder import plain
 
 REMEDIES = {rule.name: rule.remedy for rule in RULES}
@@ -450,7 +450,7 @@ def test_an_unknown_value_is_neither_a_finding_nor_an_error(pack: dict[str, Any]
 
 def declare(access_mode: str, **config: str) -> list[Resource]:
     """All that the program declares."""
-    declared = record_proxy(config, replace(SITE, access_mode=access_mode))
+    declared = record_proxy(config, site(access_mode))
     made = [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
 
     def parts(name: str) -> tuple[Resource, ...]:

@@ -2,11 +2,13 @@
 
 import ast
 import json
+from dataclasses import replace
 
 import pytest
 
 from sandbox.engine import ROOT
-from tests.examples import CLUSTER, PLATFORM, record_proxy
+from teleport_eks.cluster import MappedCluster
+from tests.examples import CLUSTER, PLATFORM, SITE, record_proxy
 from tests.recorder import plain
 
 INSTANCE = "aws:ec2/instance:Instance teleport-host-amd64"
@@ -74,6 +76,23 @@ def test_the_host_is_created_after_its_dns_record() -> None:
     declared = record_proxy({"domainName": "teleport.example.com", "hostedZone": "example.com"})
     host_needs = declared.requests["teleport-host"].dependencies
     assert "teleport-address-record" in {urn.rpartition("::")[2] for urn in host_needs}
+
+
+def test_an_additional_cluster_changes_nothing_but_its_own_parts() -> None:
+    def names(*clusters: MappedCluster, additional: str = "[]") -> dict[str, dict]:
+        declared = record_proxy({"additionalClusters": additional}, replace(SITE, clusters=(*SITE.clusters, *clusters)))
+        return {f"{r.typ} {r.name}": plain(r.inputs) for r in declared.resources}
+
+    tools = MappedCluster(replace(CLUSTER, name="tools", security_group_id="sg-2"), "access-entry", "-tools")
+    assert changed(names(), names(tools, additional='[{"clusterName": "tools"}]')) == {
+        "teleport-cluster-tools",
+        "teleport-cluster-access-tools",
+        "teleport-cluster-access-tools-impersonation",
+        "teleport-cluster-access-tools-impersonators",
+        "teleport-cluster-access-tools-access-entry",
+        "teleport-network-cluster-api-tools",
+        "teleport-teams-kube_clusters-tools",
+    }
 
 
 def test_an_unsafe_setting_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

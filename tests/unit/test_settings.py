@@ -34,6 +34,13 @@ def bot(**change: object) -> list[dict]:
     return [{"repository": "acme/shop", "kubernetesGroups": ["shop"], **change}]
 
 
+TOOLS = {"clusterName": "tools"}
+
+
+def clusters(*listed: dict) -> str:
+    return json.dumps(listed)
+
+
 def ranges(count: int) -> list[str]:
     return [f"10.0.0.{number}/32" for number in range(count)]
 
@@ -157,6 +164,57 @@ BAD = [
         "bot/acme-shop-main and acme/shop, branch main both get the name",
     ),
     ({"topology": "ha"}, "topology", "ha", "not available yet"),
+    ({"additionalClusters": clusters({})}, "additionalClusters[0].clusterName", "(not set)", "required"),
+    ({"additionalClusters": clusters(TOOLS, TOOLS)}, "additionalClusters", "", "tools is listed twice"),
+    ({"additionalClusters": clusters({"clusterName": "demo"})}, "additionalClusters", "", "demo is listed twice"),
+    (
+        {"additionalClusters": clusters(TOOLS | {"team": []})},
+        "additionalClusters[0].team",
+        "[]",
+        "no such key; the nearest is teams",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS | {"teams": team(team="Web Team")})},
+        "additionalClusters[0].teams[0].team",
+        "Web Team",
+        "the team's slug",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS | {"teams": team(logins=["deploy"])})},
+        "additionalClusters[0].teams",
+        "",
+        "set them in teleport-eks:teams",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS | {"teams": team() * 2})},
+        "additionalClusters[0].teams",
+        "",
+        "acme/platform is listed twice",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS | {"bots": bot(branch="main") * 2})},
+        "additionalClusters[0].bots",
+        "",
+        "acme/shop, branch main is listed twice",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS | {"teams": team(kubernetesGroups=["system:masters"])})},
+        "additionalClusters",
+        "",
+        "allowSystemMasters: true",
+    ),
+    (
+        {"teams": team(organization="Acme"), "additionalClusters": clusters(TOOLS | {"teams": team()})},
+        "additionalClusters",
+        "",
+        "are one organization",
+    ),
+    (
+        {"additionalClusters": clusters(TOOLS), "kubeconfig": "clusters: []\ncontexts: [{name: demo}]"},
+        "kubeconfig",
+        "(secret)",
+        "has no context named tools",
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ TABLES = [RouteTable((PRIVATE.id,), False, "nat-1"), RouteTable((), True, "igw-1
 
 
 def choose(config: dict, subnets: Sequence[Subnet], volumes: Sequence[Volume] = (), **cluster: object) -> Site:
-    return choose_site(settings(**config), "dev", replace(CLUSTER, **cluster), subnets, TABLES, volumes)
+    return choose_site(settings(**config), "dev", [replace(CLUSTER, **cluster)], subnets, TABLES, volumes)
 
 
 def test_a_public_subnet_has_a_route_to_an_internet_gateway() -> None:

@@ -1,16 +1,27 @@
 """Teleport's roles and its GitHub connector, and how they are kept in SSM."""
 
+import json
+
 import pytest
 
-from teleport_eks.settings import Bot, Team
-from teleport_eks.team_access import SHARED_USER, TeamAccess, TeamAccessArgs, bot, connector, join_token, role
+from teleport_eks.settings import Bot, Grant, Team
+from teleport_eks.team_access import (
+    SHARED_USER,
+    TeamAccess,
+    TeamAccessArgs,
+    bot,
+    connector,
+    documents,
+    join_token,
+    role,
+)
 from tests.boot import strict
 from tests.examples import PLATFORM, settings
 from tests.recorder import record
 
 
 def test_a_team_is_a_role_with_its_groups() -> None:
-    document = role(PLATFORM, "dev", "shared", "12h")
+    document = role(Grant(PLATFORM), settings(), "dev")
     assert document["metadata"] == {"name": "kube-acme-platform", "labels": {"teleport-eks": "dev"}}
     allow, options = document["spec"]["allow"], document["spec"]["options"]
     assert allow["kubernetes_groups"] == ["platform", "oncall"]
@@ -22,12 +33,14 @@ def test_a_team_is_a_role_with_its_groups() -> None:
         "record_session": {"default": "strict"},
         "port_forwarding": False,
     }
-    assert "kubernetes_users" not in role(PLATFORM, "dev", "person", "12h")["spec"]["allow"]
+    assert (
+        "kubernetes_users" not in role(Grant(PLATFORM), settings(kubernetesIdentity="person"), "dev")["spec"]["allow"]
+    )
 
 
 def test_an_auditor_may_only_see_recordings_and_the_audit_log() -> None:
     auditors = Team.model_validate({"organization": "acme", "team": "audit", "auditor": True})
-    assert role(auditors, "dev", "shared", "12h")["spec"]["allow"] == {
+    assert role(Grant(auditors), settings(), "dev")["spec"]["allow"] == {
         "rules": [{"resources": ["session", "event"], "verbs": ["list", "read"]}]
     }
 
@@ -44,7 +57,7 @@ SHOP = {"repository": "Acme/shop.io", "kubernetesGroups": ["deployer"]}
 )
 def test_a_bot_is_a_role_a_bot_and_which_jobs_it_is(which: dict, name: str, claims: dict) -> None:
     listed = Bot.model_validate(SHOP | which)
-    document = role(listed, "dev", "shared", "12h")
+    document = role(Grant(listed), settings(), "dev")
     assert document["metadata"]["name"] == f"kube-bot-{name}"
     assert document["spec"]["allow"].keys() == {
         "kubernetes_labels",
@@ -54,7 +67,7 @@ def test_a_bot_is_a_role_a_bot_and_which_jobs_it_is(which: dict, name: str, clai
     }
     assert document["spec"]["allow"]["kubernetes_groups"] == ["deployer"]
     assert document["spec"]["options"]["max_session_ttl"] == "1h"
-    assert bot(listed, "dev")["spec"] == {"roles": [f"kube-bot-{name}"]}
+    assert listed.bot == name
     token = join_token(listed, "dev")
     assert token["spec"]["github"] == {"allow": [{"repository": "Acme/shop.io", **claims}]}
     assert (token["spec"]["bot_name"], token["spec"]["join_method"], token["spec"]["roles"]) == (
@@ -62,15 +75,47 @@ def test_a_bot_is_a_role_a_bot_and_which_jobs_it_is(which: dict, name: str, clai
         "github",
         ["Bot"],
     )
-    for made in (document, bot(listed, "dev"), token):
+    for made in (document, bot(name, [f"kube-bot-{name}"], "dev"), token):
         assert made["metadata"]["labels"] == {"teleport-eks": "dev"}
         assert not strict.check_resource(made)
 
 
 def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
-    spec = connector([PLATFORM], "Iv1.1", "https://x/callback")["spec"]
+    spec = connector([Grant(PLATFORM)], "Iv1.1", "https://x/callback")["spec"]
     assert spec["teams_to_roles"] == [{"organization": "Acme", "team": "platform", "roles": ["kube-acme-platform"]}]
     assert "client_secret" not in spec
+
+
+def test_teams_and_bots_of_an_additional_cluster() -> None:
+    web = {"organization": "acme", "team": "web", "kubernetesGroups": ["web"]}
+    only_there = {"organization": "Acme", "team": "tools", "kubernetesGroups": ["tools"]}
+    configured = settings(
+        teams=json.dumps([web | {"organization": "Acme"}]),
+        bots=json.dumps([SHOP | {"branch": "main"}]),
+        additionalClusters=json.dumps(
+            [{"clusterName": "same"}, {"clusterName": "tools", "teams": [only_there, web | {"organization": "Acme"}]}]
+        ),
+    )
+    made = documents(configured, "dev", {"same": "kind: Config", "tools": "kind: Config"})
+    assert [strict.check_resource(document) for document in made] == [[]] * len(made)
+    allowed = {d["metadata"]["name"]: d["spec"]["allow"] for d in made if d["kind"] == "role"}
+    assert allowed["kube-bot-acme-shop.io-main"]["kubernetes_labels"] == {"*": "*"}  # no cluster has bots of its own
+    assert {name: allow.get("kubernetes_labels_expression") for name, allow in allowed.items()} == {
+        "kube-acme-web": 'labels["cluster"] == "" || labels["cluster"] == "same"',
+        "kube.tools.acme-tools": 'labels["cluster"] == "tools"',
+        "kube.tools.acme-web": 'labels["cluster"] == "tools"',
+        "kube-bot-acme-shop.io-main": None,
+    }
+    mapped = connector(configured.grants, "Iv1.1", "https://x/callback")["spec"]["teams_to_roles"]
+    assert {team["team"]: team["roles"] for team in mapped} == {
+        "web": ["kube-acme-web", "kube.tools.acme-web"],
+        "tools": ["kube.tools.acme-tools"],
+    }
+    # As the label that a role names, and the label by which Teleport takes only this stack's.
+    labels = [d["metadata"]["labels"] for d in made if d["kind"] == "kube_cluster"]
+    assert [(each["cluster"], each["teleport-eks"]) for each in labels] == [("same", "dev"), ("tools", "dev")]
+    groups = {name: [access.kubernetes_groups for access in configured.granted_in(name)] for name in ("same", "tools")}
+    assert groups == {"same": [("web",), ("deployer",)], "tools": [("tools",), ("web",), ("deployer",)]}
 
 
 def test_bots_are_in_ssm_without_github_sign_in() -> None:

@@ -13,7 +13,7 @@ from botocore.stub import ANY, Stubber
 
 from fleet import who
 from sandbox.account import REGION, Account, made_up
-from teleport_eks.settings import Bot, parse
+from teleport_eks.settings import Bot, Grant, parse
 from teleport_eks.team_access import role
 
 INSTANCE = "i-0123456789abcdef0"
@@ -33,7 +33,7 @@ def settings(*teams: dict[str, Any]) -> Any:
     return parse({"clusterName": "demo", "acmeEmail": "a@example.com", "teams": json.dumps(teams)}, "prod")
 
 
-DOCUMENT = role(settings(DEV).teams[0], "prod", "shared", "12h")
+DOCUMENT = role(Grant(settings(DEV).teams[0]), settings(DEV), "prod")
 ALLOW = DOCUMENT["spec"]["allow"]
 
 
@@ -213,7 +213,7 @@ OF_SHOP = {"bot": "acme-shop-live", "roles": ["kube-bot-acme-shop-live"]}
 )
 def test_where_a_bot_is_on_its_way(listed: bool, in_ssm: bool, in_teleport: list | None, state: str) -> None:
     given = parse({"clusterName": "demo", "acmeEmail": "a@example.com", "bots": json.dumps([BOT] * listed)}, "prod")
-    document = role(Bot.model_validate(BOT), "prod", "shared", "12h")
+    document = role(Grant(Bot.model_validate(BOT)), given, "prod")
     role_of_it = {"name": document["metadata"]["name"], "allow": document["spec"]["allow"]}
     ssm = stored(*[document] * in_ssm, mappings=()) | {"bots": {OF_SHOP["bot"]: OF_SHOP["roles"]} if in_ssm else {}}
     answer = None if in_teleport is None else host(None, (), bots=in_teleport) | {"roles": [role_of_it] * in_ssm}
