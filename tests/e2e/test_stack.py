@@ -314,7 +314,8 @@ def test_an_additional_cluster_is_mapped_and_unmapped(up: World, control_plane: 
 
     instance, kubeconfig = up.outputs["instanceId"], tmp_path / "kubeconfig"
     before = up.core.read_namespaced_config_map("aws-auth", "kube-system").data
-    with ControlPlane.start(tmp_path / "staging") as staging, aws_auth(staging) as core:
+    with ControlPlane.start(tmp_path / "staging") as staging, aws_auth(staging) as api:
+        core: Any = api
         rbac: Any = kubernetes.RbacAuthorizationV1Api(new_client_from_config(str(staging.kubeconfig)))
         demo, other = (yaml.safe_load(plane.kubeconfig.read_text()) for plane in (control_plane, staging))
         for kind in ("clusters", "users", "contexts"):
