@@ -16,5 +16,5 @@ class Port(IntEnum):
     TUNNEL = 3024
     AUTH = 3025
     KUBERNETES = 3026
-    KUBERNETES_SERVICE = 3027  # Teleport requires a port for it; the firewall does not open it
+    KUBERNETES_SERVICE = 3027  # Teleport requires a port for it; only the proxy itself uses it
     WEB = 3080
