@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Pulumi runs this directory as a program, so `checks` is a top-level module here.
-from checks import RULES, UNKNOWN, WHOLE_STACK, Resource, Rule
+from checks import RULES, UNKNOWN, Resource, Rule
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -79,7 +79,7 @@ def stack_policy(rule: Rule) -> StackValidationPolicy:
     )
 
 
-policies: list[Policy] = [stack_policy(rule) if rule.name in WHOLE_STACK else policy(rule) for rule in RULES]
+policies: list[Policy] = [stack_policy(rule) if rule.whole_stack else policy(rule) for rule in RULES]
 
 if __name__ == "__main__":
     PolicyPack("teleport-eks", policies, EnforcementLevel.MANDATORY)
