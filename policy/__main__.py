@@ -54,7 +54,7 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
 
     return ResourceValidationPolicy(
         name=rule.name,
-        description=rule.description,
+        description=rule.check.__doc__ or "",
         validate=validate,
         config_schema=PolicyConfigSchema(rule.settings) if rule.settings else None,
         remediation_steps=rule.remedy,
@@ -75,7 +75,7 @@ def stack_policy(rule: Rule) -> StackValidationPolicy:
                 report_violation(violation, found.urn)
 
     return StackValidationPolicy(
-        name=rule.name, description=rule.description, validate=validate, remediation_steps=rule.remedy
+        name=rule.name, description=rule.check.__doc__ or "", validate=validate, remediation_steps=rule.remedy
     )
 
 

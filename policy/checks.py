@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -68,20 +68,29 @@ def display(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """``types`` is a pattern. ``settings`` are JSON schemas of the rule's settings in a pack configuration.
+Check = Callable[[Resource, Config], Iterator[str]]
+RULES: list["Rule"] = []
 
+
+@dataclass
+class Rule:
+    """Decorates a check, and so makes a rule of it; the check's docstring is the rule's description.
+
+    ``types`` is a pattern. ``settings`` are JSON schemas of the rule's settings in a pack configuration.
     ``whole_stack``: the finding depends on more than one resource.
     """
 
     name: str
-    description: str
-    remedy: str
     types: str
-    check: Callable[[Resource, Config], Iterator[str]]
-    settings: dict[str, dict[str, Any]]
-    whole_stack: bool
+    remedy: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    whole_stack: bool = False
+    check: Check = field(init=False)
+
+    def __call__(self, check: Check) -> Check:
+        self.check = check
+        RULES.append(self)
+        return check
 
     def violations(self, resource: Resource, config: Config | None = None) -> list[str]:
         if not re.fullmatch(self.types, resource.type):
@@ -89,23 +98,10 @@ class Rule:
         return [f"{resource.name}: {finding}. {self.remedy}" for finding in self.check(resource, config or {})]
 
 
-RULES: list[Rule] = []
-
-
-def rule(name: str, types: str, remedy: str, *, whole_stack: bool = False, **settings: dict[str, Any]) -> Callable:
-    """Makes a rule of a check, whose docstring is the rule's description."""
-
-    def add(check: Callable[[Resource, Config], Iterator[str]]) -> Callable[[Resource, Config], Iterator[str]]:
-        RULES.append(Rule(name, check.__doc__ or "", remedy, types, check, settings, whole_stack))
-        return check
-
-    return add
-
-
 # what the rules can read
 
 
-@rule(
+@Rule(
     "readable-types",
     r"aws:ec2/(defaultSecurityGroup|launchConfiguration|launchTemplate|securityGroup|securityGroupRule"
     r"|spotInstanceRequest):\w+|kubernetes:(core|rbac\.authorization\.k8s\.io)/\w+:\w+List",
@@ -127,7 +123,7 @@ ADMIN_PORTS = {22: "SSH", 3022: "Teleport's SSH node", 3025: "Teleport's auth se
 WIDEST = {4: 8, 6: 16}
 
 
-@rule(
+@Rule(
     "closed-admin-ports",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
     "Set adminCidrs to the networks that may reach them, or leave it empty: Session Manager needs no open port.",
@@ -165,7 +161,7 @@ def _is_wide(cidr: str) -> bool:
 INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
 
 
-@rule(
+@Rule(
     "metadata-by-token",
     INSTANCE,
     'Set metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1}.',
@@ -181,7 +177,7 @@ def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
             yield f"metadataOptions.{name} is {display(value)}; it must be {wanted}"
 
 
-@rule(
+@Rule(
     "encrypted-volumes",
     f"{VOLUME}|{INSTANCE}",
     "Set encrypted=True. To encrypt an existing volume, restore it from an encrypted copy of its snapshot.",
@@ -211,7 +207,7 @@ TOO_WIDE = re.compile(
 )
 
 
-@rule(
+@Rule(
     "named-permissions",
     r"aws:iam/.*",
     "List the actions, and the ARNs of the stack's own resources.",
@@ -289,7 +285,7 @@ def _label(resource: Resource) -> str:
     return f"{kind} {display(lookup(resource.props, 'metadata', 'name'))}"
 
 
-@rule(
+@Rule(
     "no-anonymous-subjects",
     r"kubernetes:rbac\.authorization\.k8s\.io/.*RoleBinding(Patch)?",
     "Bind the role to a group of a team, or to teleport-group.",
@@ -303,12 +299,12 @@ def dangerous_subjects(resource: Resource, _: Config) -> Iterator[str]:
             yield f"{_label(resource)} binds the role {role} to {name}, {DANGEROUS_SUBJECTS[name]}"
 
 
-@rule(
+@Rule(
     "scoped-impersonation",
     r"kubernetes:rbac\.authorization\.k8s\.io/.*Role(Patch)?",
     "List the teams' groups and the shared user in resourceNames. If you need kubernetesIdentity: person, set "
     "allowUnscopedUsers in the pack configuration; anyone who controls the host is then as good as cluster-admin.",
-    allowUnscopedUsers={"type": "boolean", "default": False},
+    {"allowUnscopedUsers": {"type": "boolean", "default": False}},
 )
 def unscoped_impersonation(resource: Resource, config: Config) -> Iterator[str]:
     """The proxy can impersonate only the users and groups that its role lists by name."""
@@ -328,7 +324,7 @@ def unscoped_impersonation(resource: Resource, config: Config) -> Iterator[str]:
                     yield f"{_label(resource)} may impersonate {name} ({kind})"
 
 
-@rule(
+@Rule(
     "aws-auth-is-not-owned",
     r"kubernetes:core/.*:ConfigMap(Patch)?",
     "Remove it from the stack without deleting it (pulumi state delete). Use an access entry, or "
@@ -393,7 +389,7 @@ def _texts(data: bytes, depth: int = 3) -> Iterator[str]:
                 yield from _texts(base64.b64decode(packed + "=" * (-len(packed) % 4)), depth - 1)
 
 
-@rule(
+@Rule(
     "no-secrets-in-user-data",
     INSTANCE,
     "Store the secret in an SSM SecureString that the host reads. Then replace the secret, because others may have "
@@ -413,7 +409,7 @@ SECRET_NAME = re.compile(
 NAMED_BY_GITHUB = re.compile(r"/(roles|bots|tokens)/[^/]+$")  # after teams, repositories and branches
 
 
-@rule(
+@Rule(
     "secrets-are-secure-strings",
     PARAMETER,
     'Set type="SecureString", and pass the value as pulumi.Output.secret.',
@@ -433,7 +429,7 @@ def plain_secret_parameters(resource: Resource, _: Config) -> Iterator[str]:
 # bots
 
 
-@rule(
+@Rule(
     "bots-are-jobs-of-one-repository",
     PARAMETER,
     "Name the repository, and the environment or the branch.",
@@ -456,7 +452,7 @@ def open_join_tokens(resource: Resource, _: Config) -> Iterator[str]:
 STATE = {"aws:ec2/eip:Eip": "address", VOLUME: "data volume"}
 
 
-@rule(
+@Rule(
     "protected-state",
     "|".join(STATE),
     "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
@@ -494,7 +490,7 @@ GUARDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
 }
 
 
-@rule(
+@Rule(
     "guarded-buckets",
     "aws:s3/bucket:Bucket",
     "Declare all three beside it, as teleport_eks/recordings.py does.",
