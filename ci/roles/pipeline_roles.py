@@ -94,15 +94,6 @@ class Scope:
         return self.arn("iam", f"instance-profile{self.iam_path}{INSTANCE_PROFILE}")
 
     @property
-    def alarms(self) -> str:
-        return self.arn("cloudwatch", f"alarm:teleport-eks/{self.stack}/*")
-
-    @property
-    def logs(self) -> list[str]:
-        group = self.arn("logs", f"log-group:/teleport-eks/{self.stack}")
-        return [group, f"{group}:*"]
-
-    @property
     def zone(self) -> str:
         return f"arn:{self.partition}:route53:::hostedzone/{self.zone_id}"
 
@@ -181,6 +172,8 @@ def reading(scope: Scope) -> list[dict]:
 def writing(scope: Scope) -> list[dict]:
     """What `pulumi up` and `pulumi destroy` need beyond reading."""
     boundary, entries = scope.permissions_boundary, scope.arn("eks", f"access-entry/{scope.cluster}/*")
+    alarms = scope.arn("cloudwatch", f"alarm:teleport-eks/{scope.stack}/*")
+    log_group = scope.arn("logs", f"log-group:/teleport-eks/{scope.stack}")
     named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
     statements = [
         # EC2. New things have no name yet; what is there already must be the proxy's, by its Name tag.
@@ -282,7 +275,7 @@ def writing(scope: Scope) -> list[dict]:
         ),
         _allow("CreateAccessEntry", scope.arn("eks", f"cluster/{scope.cluster}"), "eks:CreateAccessEntry"),
         _allow("WriteAccessEntry", entries, "eks:DeleteAccessEntry", "eks:UpdateAccessEntry", _tags("eks")),
-        _allow("WriteAlarms", scope.alarms, seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), _tags("cloudwatch")),
+        _allow("WriteAlarms", alarms, seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), _tags("cloudwatch")),
         # The first alarm of an account that has EC2 do something makes this role, in whose name it does it.
         _allow(
             "AlarmsRole",
@@ -292,7 +285,7 @@ def writing(scope: Scope) -> list[dict]:
         ),
         _allow(
             "WriteLogs",
-            scope.logs,
+            [log_group, f"{log_group}:*"],
             seen("logs:(CreateLogGroup|DeleteLogGroup|PutRetentionPolicy)"),
             *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", _tags("logs")),
         ),
