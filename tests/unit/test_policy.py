@@ -82,13 +82,9 @@ def cluster_role(kind: str = "ClusterRole", **changes: Any) -> Resource:
     return Resource(f"{RBAC}:{kind}", "it", {"metadata": {"name": "cr"}, "rules": [{**rule, **changes}]})
 
 
-def config_map(name: str = "aws-auth", namespace: str | None = "kube-system") -> dict[str, Any]:
+def config_map(kind: str = "ConfigMap", name: str = "aws-auth", namespace: str | None = "kube-system") -> Resource:
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-
-
-def core(kind: str, props: dict[str, Any]) -> Resource:
-    return Resource(f"kubernetes:core/v1:{kind}", "it", props)
+    return Resource(f"kubernetes:core/v1:{kind}", "it", {"metadata": metadata})
 
 
 def packed(text: str) -> str:
@@ -132,15 +128,11 @@ FOUR = dict.fromkeys(("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"
 GUARDING = {POLICY: {"policy": tls_only("arn")}, CLOSED: FOUR, ENCRYPTION: {"rules": [{}]}}
 
 
-def bucket(**changes: Any) -> Resource:
+def bucket(changes: dict[str, Any] | None = None) -> Resource:
     """A guarded bucket, with other properties of its guards, or without one of them."""
-    parts = {
-        **GUARDING,
-        **{{"policy": POLICY, "closed": CLOSED, "encryption": ENCRYPTION}[k]: v for k, v in changes.items()},
-    }
-    return Resource(
-        "aws:s3/bucket:Bucket", "it", {}, parts=tuple(Resource(k, k, v) for k, v in parts.items() if v is not None)
-    )
+    guards = {**GUARDING, **(changes or {})}
+    parts = tuple(Resource(kind, kind, props) for kind, props in guards.items() if props is not None)
+    return Resource("aws:s3/bucket:Bucket", "it", {}, parts=parts)
 
 
 # For each rule: what it accepts, and what it finds, with a part of the message.
@@ -149,7 +141,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         [
             group(),
             rule_of("0.0.0.0/0", 443, 443),
-            core("ConfigMap", {}),
+            config_map(),
             instance(),
             Resource("acme:a/b:AllowList", "it", {}),
         ],
@@ -272,15 +264,15 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
     ),
     "aws-auth-is-not-owned": (
         [
-            core("ConfigMap", config_map("aws-auth-before-teleport-eks")),
-            core("ConfigMap", config_map(namespace="elsewhere")),
-            core("Secret", config_map()),
+            config_map(name="aws-auth-before-teleport-eks"),
+            config_map(namespace="elsewhere"),
+            config_map("Secret"),
             command(create="python -m teleport_eks.aws_auth add"),
         ],
         [
-            (core("ConfigMap", config_map()), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
-            (core("ConfigMap", config_map(namespace=None)), "owns kube-system/aws-auth"),
-            (core("ConfigMapPatch", config_map()), "kubernetes:core/v1:ConfigMapPatch owns"),
+            (config_map(), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
+            (config_map(namespace=None), "owns kube-system/aws-auth"),
+            (config_map("ConfigMapPatch"), "kubernetes:core/v1:ConfigMapPatch owns"),
         ],
     ),
     "no-secrets-in-user-data": (
@@ -346,14 +338,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         ],
     ),
     "guarded-buckets": (
-        [bucket(), bucket(policy={"policy": UNKNOWN_STRING_VALUE}), eip(True)],
+        [bucket(), bucket({POLICY: {"policy": UNKNOWN_STRING_VALUE}}), eip(True)],
         [
-            (bucket(policy=None), "the bucket has no policy that denies everything without TLS"),
-            (bucket(policy={"policy": tls_only("arn").replace("Deny", "Allow")}), "no policy that denies"),
-            (bucket(policy={"policy": tls_only("arn").replace("false", "true")}), "no policy that denies"),
-            (bucket(closed=None), "the bucket has no block of all public access"),
-            (bucket(closed={**FOUR, "blockPublicPolicy": False}), "no block of all public access"),
-            (bucket(encryption=None), "the bucket has no encryption"),
+            (bucket({POLICY: None}), "the bucket has no policy that denies everything without TLS"),
+            (bucket({POLICY: {"policy": tls_only("arn").replace("Deny", "Allow")}}), "no policy that denies"),
+            (bucket({POLICY: {"policy": tls_only("arn").replace("false", "true")}}), "no policy that denies"),
+            (bucket({CLOSED: None}), "the bucket has no block of all public access"),
+            (bucket({CLOSED: {**FOUR, "blockPublicPolicy": False}}), "no block of all public access"),
+            (bucket({ENCRYPTION: None}), "the bucket has no encryption"),
         ],
     ),
 }
@@ -450,16 +442,11 @@ def declare(access_mode: str, **config: str) -> list[Resource]:
     declared = record_proxy(config, site(access_mode))
     made = [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
 
-    def parts(name: str) -> tuple[Resource, ...]:
-        return tuple(
-            part
-            for part in made
-            if any(
-                urn.endswith(f"::{name}") for urn in declared.requests[part.name].propertyDependencies["bucket"].urns
-            )
-        )
+    def is_part(part: Resource, of: Resource) -> bool:
+        urns = declared.requests[part.name].propertyDependencies["bucket"].urns
+        return any(urn.endswith(f"::{of.name}") for urn in urns)
 
-    return [replace(resource, parts=parts(resource.name)) for resource in made]
+    return [replace(resource, parts=tuple(part for part in made if is_part(part, resource))) for resource in made]
 
 
 @pytest.mark.parametrize("access_mode", ["access-entry", "aws-auth"])
