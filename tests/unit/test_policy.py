@@ -47,7 +47,7 @@ TOKEN = {"httpTokens": "required", "httpPutResponseHopLimit": 1}
 AWS_POLICY = "arn:aws:iam::aws:policy/"
 
 
-def rule_of(cidr: str, low: int | None, high: int | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
+def rule_of(cidr: str, low: float | None, high: float | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
     return new_rule(ipProtocol=protocol, fromPort=low, toPort=high, **{key: cidr})
 
 
