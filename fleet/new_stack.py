@@ -1,7 +1,6 @@
 """Writes the file of a new stack, with what it finds in the account."""
 
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,7 @@ class NotWrittenError(SystemExit):
     """The file could not be written; the message says why."""
 
 
-def write_stack(
-    project: Path,
-    name: str,
-    region: str,
-    email: str = "",
-    *,
-    client: Callable[..., Any] = boto3.client,
-    my_address: Callable[[], str] | None = None,
-) -> str:
+def write_stack(project: Path, name: str, region: str, email: str = "") -> str:
     """Looks the cluster up and writes ``Pulumi.<name>.yaml``, which must not exist; returns what to do next."""
     path = project / f"Pulumi.{name}.yaml"
     if path.exists():
@@ -34,11 +25,11 @@ def write_stack(
     if not (name and region):
         raise NotWrittenError("which cluster? make stack CLUSTER=name REGION=eu-west-1")
     try:
-        facts = _look_up(name, region, client)
+        facts = _look_up(name, region)
     except (BotoCoreError, ClientError) as error:
         raise NotWrittenError(f"cannot read the account: {error}") from None
     template = jinja2.Template((Path(__file__).parent / "stack.yaml.j2").read_text(), undefined=jinja2.StrictUndefined)
-    text = template.render(name=name, region=region, email=email, address=_try(my_address or _my_address), **facts)
+    text = template.render(name=name, region=region, email=email, address=_my_address(), **facts)
     path.write_text(f"{text}\n")
     return (
         f"Wrote {path.name}. Read it, then:\n\n"
@@ -48,9 +39,9 @@ def write_stack(
     )
 
 
-def _look_up(name: str, region: str, client: Callable[..., Any]) -> dict[str, Any]:
+def _look_up(name: str, region: str) -> dict[str, Any]:
     """What the template says of the cluster."""
-    eks, ec2 = client("eks", region_name=region), client("ec2", region_name=region)
+    eks, ec2 = (boto3.client(service, region_name=region) for service in ("eks", "ec2"))
     try:
         cluster = eks.describe_cluster(name=name)["cluster"]
     except eks.exceptions.ResourceNotFoundException:
@@ -92,13 +83,9 @@ def _network(ec2: Any, vpc: str) -> tuple[list[Subnet], list[RouteTable]]:
 
 
 def _my_address() -> str:
-    # AWS's own service for this. The answer goes into a comment, never into a setting.
-    with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=5) as answer:
-        return answer.read().decode().strip()
-
-
-def _try(address: Callable[[], str]) -> str:
+    """This machine's address on the internet, for a comment, never for a setting; empty if AWS does not say it."""
     try:
-        return address()
+        with urllib.request.urlopen("https://checkip.amazonaws.com", timeout=5) as answer:
+            return answer.read().decode().strip()
     except OSError:
         return ""

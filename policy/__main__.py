@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Pulumi runs this directory as a program, so `checks` is a top-level module here.
-from checks import RULES, UNKNOWN, WHOLE_STACK, Resource, Rule
+from checks import RULES, UNKNOWN, Resource, Rule
 from pulumi_policy import (
     EnforcementLevel,
     Policy,
@@ -54,7 +54,7 @@ def policy(rule: Rule) -> ResourceValidationPolicy:
 
     return ResourceValidationPolicy(
         name=rule.name,
-        description=rule.description,
+        description=rule.check.__doc__ or "",
         validate=validate,
         config_schema=PolicyConfigSchema(rule.settings) if rule.settings else None,
         remediation_steps=rule.remedy,
@@ -75,11 +75,11 @@ def stack_policy(rule: Rule) -> StackValidationPolicy:
                 report_violation(violation, found.urn)
 
     return StackValidationPolicy(
-        name=rule.name, description=rule.description, validate=validate, remediation_steps=rule.remedy
+        name=rule.name, description=rule.check.__doc__ or "", validate=validate, remediation_steps=rule.remedy
     )
 
 
-policies: list[Policy] = [stack_policy(rule) if rule.name in WHOLE_STACK else policy(rule) for rule in RULES]
+policies: list[Policy] = [stack_policy(rule) if rule.whole_stack else policy(rule) for rule in RULES]
 
 if __name__ == "__main__":
     PolicyPack("teleport-eks", policies, EnforcementLevel.MANDATORY)

@@ -3,7 +3,8 @@
 A check yields one line per finding, with the wrong value. If a preview does not know a value yet, the value is UNKNOWN
 and never a finding: the engine asks again, with all values, before it creates or changes the resource.
 
-The rules share no constants with the program, because they would share its mistakes.
+The rules share no constants with the program, because they would share its mistakes. They read the types that the
+program declares, and `readable-types` refuses what would hide the same from them: another kind of host, for example.
 """
 
 import base64
@@ -18,8 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 
 class _Unknown:
     def __repr__(self) -> str:
@@ -33,7 +32,7 @@ UNKNOWN: Any = _Unknown()
 class Resource:
     """A resource as its provider gets it. ``props``: camelCase names with dicts, lists, scalars or UNKNOWN.
 
-    ``parts``, only for rules of ``WHOLE_STACK``: the resources whose property ``bucket`` is this one.
+    ``parts``, only for rules of the whole stack: the resources whose property ``bucket`` is this one.
     """
 
     type: str
@@ -69,6 +68,54 @@ def display(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+Check = Callable[[Resource, Config], Iterator[str]]
+RULES: list["Rule"] = []
+
+
+@dataclass
+class Rule:
+    """Decorates a check, and so makes a rule of it; the check's docstring is the rule's description.
+
+    ``types`` is a pattern. ``settings`` are JSON schemas of the rule's settings in a pack configuration.
+    ``whole_stack``: the finding depends on more than one resource.
+    """
+
+    name: str
+    types: str
+    remedy: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    whole_stack: bool = False
+    check: Check = field(init=False)
+
+    def __call__(self, check: Check) -> Check:
+        self.check = check
+        RULES.append(self)
+        return check
+
+    def violations(self, resource: Resource, config: Config | None = None) -> list[str]:
+        if not re.fullmatch(self.types, resource.type):
+            return []
+        return [f"{resource.name}: {finding}. {self.remedy}" for finding in self.check(resource, config or {})]
+
+
+# what the rules can read
+
+
+@Rule(
+    "readable-types",
+    r"aws:ec2/(defaultSecurityGroup|launchConfiguration|launchTemplate|securityGroup|securityGroupRule"
+    r"|spotInstanceRequest):\w+|kubernetes:(core|rbac\.authorization\.k8s\.io)/\w+:\w+List",
+    "Declare each inbound rule as an aws.vpc.SecurityGroupIngressRule, each host as an aws.ec2.Instance, and each "
+    "Kubernetes object by itself.",
+)
+def unread_types(resource: Resource, _: Config) -> Iterator[str]:
+    """Inbound rules, hosts and Kubernetes objects are declared as the types that the other rules read."""
+    if not resource.type.endswith(":SecurityGroup"):
+        yield f"no other rule reads {resource.type}"
+    elif resource.props.get("ingress"):
+        yield "no other rule reads a group's ingress"
+
+
 # the firewall
 
 ADMIN_PORTS = {22: "SSH", 3022: "Teleport's SSH node", 3025: "Teleport's auth service"}
@@ -76,30 +123,22 @@ ADMIN_PORTS = {22: "SSH", 3022: "Teleport's SSH node", 3025: "Teleport's auth se
 WIDEST = {4: 8, 6: 16}
 
 
+@Rule(
+    "closed-admin-ports",
+    "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    "Set adminCidrs to the networks that may reach them, or leave it empty: Session Manager needs no open port.",
+)
 def open_admin_ports(resource: Resource, _: Config) -> Iterator[str]:
-    for rule in _ingress(resource):
-        ports = [f"{port} ({use})" for port, use in ADMIN_PORTS.items() if _lets_in(rule, port)]
-        for key in ("cidrIpv4", "cidrIpv6", "cidrBlocks", "ipv6CidrBlocks"):
-            for cidr in known_items(rule.get(key)):
-                if ports and _is_wide(cidr):
-                    yield f"{cidr} can reach {', '.join(ports)}"
-
-
-def _ingress(resource: Resource) -> list[Mapping[str, Any]]:
-    """The resource's inbound rules, each with ``protocol``, ``fromPort``, ``toPort`` and ranges."""
-    props = resource.props
-    match resource.type:
-        case "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule":
-            return [{**props, "protocol": props.get("ipProtocol")}]
-        case "aws:ec2/securityGroupRule:SecurityGroupRule" if props.get("type") == "ingress":
-            return [props]
-        case "aws:ec2/securityGroup:SecurityGroup" | "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup":
-            return known_items(props.get("ingress"))
-    return []
+    """The internet cannot reach SSH and Teleport's auth service."""
+    ports = [f"{port} ({use})" for port, use in ADMIN_PORTS.items() if _lets_in(resource.props, port)]
+    for key in ("cidrIpv4", "cidrIpv6"):
+        for cidr in known_items(resource.props.get(key)):
+            if ports and _is_wide(cidr):
+                yield f"{cidr} can reach {', '.join(ports)}"
 
 
 def _lets_in(rule: Mapping[str, Any], port: int) -> bool:
-    protocol = display(rule.get("protocol")).lower()
+    protocol = display(rule.get("ipProtocol")).lower()
     if protocol in ("-1", "all"):
         return True
     low, high = rule.get("fromPort"), rule.get("toPort")
@@ -119,18 +158,18 @@ def _is_wide(cidr: str) -> bool:
 
 # hosts
 
-LAUNCH_TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
-HOSTS = (
-    LAUNCH_TEMPLATE,
-    "aws:ec2/instance:Instance",
-    "aws:ec2/launchConfiguration:LaunchConfiguration",
-    "aws:ec2/spotInstanceRequest:SpotInstanceRequest",
+INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
+
+
+@Rule(
+    "metadata-by-token",
+    INSTANCE,
+    'Set metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1}.',
 )
-
-
 def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
+    """Only the host can read instance metadata, with the role's credentials, and only with a token (IMDSv2)."""
     options = resource.props.get("metadataOptions")
-    if resource.type not in HOSTS or lookup(options, "httpEndpoint") in ("disabled", UNKNOWN):
+    if lookup(options, "httpEndpoint") in ("disabled", UNKNOWN):
         return
     for name, wanted in {"httpTokens": "required", "httpPutResponseHopLimit": 1}.items():
         value = lookup(options, name)
@@ -138,38 +177,27 @@ def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
             yield f"metadataOptions.{name} is {display(value)}; it must be {wanted}"
 
 
+@Rule(
+    "encrypted-volumes",
+    f"{VOLUME}|{INSTANCE}",
+    "Set encrypted=True. To encrypt an existing volume, restore it from an encrypted copy of its snapshot.",
+)
 def unencrypted_volumes(resource: Resource, _: Config) -> Iterator[str]:
-    for where, encrypted in _volumes(resource):
-        # In a launch template the value is text.
-        if encrypted not in (True, "true", UNKNOWN):
+    """Every volume is encrypted, because one of them holds Teleport's CA."""
+    if resource.type == VOLUME:
+        volumes = {"encrypted": resource.props}
+    else:
+        volumes = {"rootBlockDevice.encrypted": resource.props.get("rootBlockDevice")}
+        for device in known_items(resource.props.get("ebsBlockDevices")):
+            volumes[f"ebsBlockDevices.encrypted of {display(lookup(device, 'deviceName'))}"] = device
+    for where, volume in volumes.items():
+        encrypted = lookup(volume, "encrypted")
+        if encrypted not in (True, UNKNOWN):
             yield f"{where} is {display(encrypted)}; it must be true"
-
-
-def _volumes(resource: Resource) -> Iterator[tuple[str, Any]]:
-    """For each volume, the property that encrypts it, and its value."""
-    props = resource.props
-    if resource.type == "aws:ebs/volume:Volume":
-        yield "encrypted", props.get("encrypted")
-    elif resource.type == LAUNCH_TEMPLATE:
-        if not props.get("blockDeviceMappings"):  # the image then decides
-            yield "blockDeviceMappings", None
-        for device in known_items(props.get("blockDeviceMappings")):
-            if lookup(device, "ebs"):
-                yield f"ebs.encrypted of {display(lookup(device, 'deviceName'))}", lookup(device, "ebs", "encrypted")
-    elif resource.type in HOSTS:
-        yield "rootBlockDevice.encrypted", lookup(props, "rootBlockDevice", "encrypted")
-        for device in known_items(props.get("ebsBlockDevices")):
-            yield f"ebsBlockDevices.encrypted of {display(lookup(device, 'deviceName'))}", lookup(device, "encrypted")
 
 
 # IAM
 
-DOCUMENTS = (
-    "aws:iam/groupPolicy:GroupPolicy",
-    "aws:iam/policy:Policy",
-    "aws:iam/rolePolicy:RolePolicy",
-    "aws:iam/userPolicy:UserPolicy",
-)
 # Nobody knows the id of a change in advance. The permission only tells whether a change is complete.
 ROUTE53_CHANGE = re.compile(r"arn:[\w-]+:route53:::change/\*")
 # AWS's own policies with `*`. The last two can read all parameters of the account, and so all secrets in them.
@@ -179,29 +207,30 @@ TOO_WIDE = re.compile(
 )
 
 
+@Rule(
+    "named-permissions",
+    r"aws:iam/.*",
+    "List the actions, and the ARNs of the stack's own resources.",
+)
 def wide_permissions(resource: Resource, _: Config) -> Iterator[str]:
-    if not resource.type.startswith("aws:iam/"):
-        return
-    for where, document in _documents(resource):
-        for number, statement in enumerate(known_items(lookup(document, "Statement")), 1):
+    """IAM policies list each action and each resource by name."""
+    props = resource.props
+    documents = [(key, props.get(key)) for key in ("policy", "assumeRolePolicy")]
+    documents += [("inlinePolicies", lookup(policy, "policy")) for policy in known_items(props.get("inlinePolicies"))]
+    for where, document in documents:
+        for number, statement in enumerate(known_items(lookup(_parsed(document), "Statement")), 1):
             for finding in _wildcards(statement):
                 yield f"{where}, statement {lookup(statement, 'Sid') or number}: {finding}"
-    for arn in known_items(resource.props.get("policyArn")) + known_items(resource.props.get("managedPolicyArns")):
+    for arn in known_items(props.get("policyArn")) + known_items(props.get("managedPolicyArns")):
         if TOO_WIDE.fullmatch(arn):
             yield f"attaches {arn}"
 
 
-def _documents(resource: Resource) -> Iterator[tuple[str, Any]]:
-    """The resource's policy documents, parsed, each with the property that holds it."""
-    props, texts = resource.props, []
-    if resource.type in DOCUMENTS:
-        texts.append(("policy", props.get("policy")))
-    elif resource.type == "aws:iam/role:Role":
-        texts.append(("assumeRolePolicy", props.get("assumeRolePolicy")))
-        texts += [("inlinePolicies", lookup(policy, "policy")) for policy in known_items(props.get("inlinePolicies"))]
-    for where, text in texts:
-        with suppress(ValueError):  # the provider refuses what is not JSON
-            yield where, json.loads(text) if isinstance(text, str) else text
+def _parsed(document: Any) -> Any:
+    """A policy document, which is text or already parsed."""
+    with suppress(ValueError):  # the provider refuses what is not JSON
+        return json.loads(document) if isinstance(document, str) else document
+    return None
 
 
 def _wildcards(statement: Any) -> Iterator[str]:
@@ -251,66 +280,62 @@ DANGEROUS_SUBJECTS = {
 }
 
 
-def _objects(resource: Resource, *kinds: str) -> Iterator[Mapping[str, Any]]:
-    """The Kubernetes objects of these kinds in a resource: itself, the items of a list, or objects in YAML."""
-    if not resource.type.startswith("kubernetes:"):
-        return
+def _label(resource: Resource) -> str:
     kind = resource.type.rpartition(":")[2].removesuffix("Patch")
-    found = [{**resource.props, "kind": kind}]
-    if resource.type.startswith("kubernetes:yaml"):
-        found = known_items(resource.props.get("objs"))
-        for text in known_items(resource.props.get("yaml")):
-            with suppress(yaml.YAMLError):  # the provider refuses it
-                found += yaml.safe_load_all(text)
-    while found:
-        item = found.pop()
-        kind = str(lookup(item, "kind"))
-        if kind in kinds:
-            yield item
-        if kind.endswith("List"):
-            # In a typed list the items may have no kind.
-            entries = (entry for entry in known_items(lookup(item, "items")) if isinstance(entry, Mapping))
-            found += [{"kind": kind.removesuffix("List"), **entry} for entry in entries]
+    return f"{kind} {display(lookup(resource.props, 'metadata', 'name'))}"
 
 
-def _label(item: Any) -> str:
-    return f"{lookup(item, 'kind')} {display(lookup(item, 'metadata', 'name'))}"
-
-
+@Rule(
+    "no-anonymous-subjects",
+    r"kubernetes:rbac\.authorization\.k8s\.io/.*RoleBinding(Patch)?",
+    "Bind the role to a group of a team, or to teleport-group.",
+)
 def dangerous_subjects(resource: Resource, _: Config) -> Iterator[str]:
-    for binding in _objects(resource, "ClusterRoleBinding", "RoleBinding"):
-        for subject in known_items(lookup(binding, "subjects")):
-            name = lookup(subject, "name")
-            if name in DANGEROUS_SUBJECTS:
-                role = display(lookup(binding, "roleRef", "name"))
-                yield f"{_label(binding)} binds the role {role} to {name}, {DANGEROUS_SUBJECTS[name]}"
+    """No role in the cluster is bound to anonymous users or to system:masters."""
+    for subject in known_items(resource.props.get("subjects")):
+        name = lookup(subject, "name")
+        if name in DANGEROUS_SUBJECTS:
+            role = display(lookup(resource.props, "roleRef", "name"))
+            yield f"{_label(resource)} binds the role {role} to {name}, {DANGEROUS_SUBJECTS[name]}"
 
 
+@Rule(
+    "scoped-impersonation",
+    r"kubernetes:rbac\.authorization\.k8s\.io/.*Role(Patch)?",
+    "List the teams' groups and the shared user in resourceNames. If you need kubernetesIdentity: person, set "
+    "allowUnscopedUsers in the pack configuration; anyone who controls the host is then as good as cluster-admin.",
+    {"allowUnscopedUsers": {"type": "boolean", "default": False}},
+)
 def unscoped_impersonation(resource: Resource, config: Config) -> Iterator[str]:
-    for role in _objects(resource, "ClusterRole", "Role"):
-        for rule in known_items(lookup(role, "rules")):
-            if not {"impersonate", "*"} & set(known_items(lookup(rule, "verbs"))):
+    """The proxy can impersonate only the users and groups that its role lists by name."""
+    for granted in known_items(resource.props.get("rules")):
+        verbs, groups, resources = (set(known_items(lookup(granted, k))) for k in ("verbs", "apiGroups", "resources"))
+        if not ({"impersonate", "*"} & verbs and {"", "*"} & groups):
+            continue
+        names = lookup(granted, "resourceNames")
+        for kind in ("groups", "users", "serviceaccounts"):
+            if not {kind, "*"} & resources:
                 continue
-            if not {"", "*"} & set(known_items(lookup(rule, "apiGroups"))):
-                continue
-            names, resources = lookup(rule, "resourceNames"), known_items(lookup(rule, "resources"))
-            for kind in ("groups", "users", "serviceaccounts"):
-                if not {kind, "*"} & set(resources):
-                    continue
-                if not names and not (kind == "users" and config.get("allowUnscopedUsers")):
-                    yield f"{_label(role)} may impersonate all {kind}"
-                # Kubernetes' own users and groups are as powerful as system:masters.
-                for name in known_items(names):
-                    if name.startswith("system:") and name != "system:authenticated":
-                        yield f"{_label(role)} may impersonate {name} ({kind})"
+            if not names and not (kind == "users" and config.get("allowUnscopedUsers")):
+                yield f"{_label(resource)} may impersonate all {kind}"
+            # Kubernetes' own users and groups are as powerful as system:masters.
+            for name in known_items(names):
+                if name.startswith("system:") and name != "system:authenticated":
+                    yield f"{_label(resource)} may impersonate {name} ({kind})"
 
 
+@Rule(
+    "aws-auth-is-not-owned",
+    r"kubernetes:core/.*:ConfigMap(Patch)?",
+    "Remove it from the stack without deleting it (pulumi state delete). Use an access entry, or "
+    "teleport_eks.aws_auth, which edits one item.",
+)
 def owned_aws_auth(resource: Resource, _: Config) -> Iterator[str]:
-    for item in _objects(resource, "ConfigMap"):
-        name, namespace = lookup(item, "metadata", "name"), lookup(item, "metadata", "namespace")
-        # Without a namespace, the provider's default namespace counts, which may be kube-system.
-        if name == "aws-auth" and namespace in ("kube-system", None):
-            yield f"{resource.type} owns kube-system/aws-auth"
+    """No stack owns the aws-auth map: others edit it too, and one wrong edit locks every node out."""
+    name, namespace = (lookup(resource.props, "metadata", key) for key in ("name", "namespace"))
+    # Without a namespace, the provider's default namespace counts, which may be kube-system.
+    if name == "aws-auth" and namespace in ("kube-system", None):
+        yield f"{resource.type} owns kube-system/aws-auth"
 
 
 # secrets
@@ -364,24 +389,34 @@ def _texts(data: bytes, depth: int = 3) -> Iterator[str]:
                 yield from _texts(base64.b64decode(packed + "=" * (-len(packed) % 4)), depth - 1)
 
 
+@Rule(
+    "no-secrets-in-user-data",
+    INSTANCE,
+    "Store the secret in an SSM SecureString that the host reads. Then replace the secret, because others may have "
+    "seen it.",
+)
 def secrets_in_user_data(resource: Resource, _: Config) -> Iterator[str]:
-    if resource.type in HOSTS:
-        for key in ("userData", "userDataBase64"):
-            for text in known_items(resource.props.get(key)):
-                yield from (f"{key} contains {secret}" for secret in secrets_in(text))
+    """User data contains no secret, because anyone who may describe instances can read it."""
+    for key in ("userData", "userDataBase64"):
+        for text in known_items(resource.props.get(key)):
+            yield from (f"{key} contains {secret}" for secret in secrets_in(text))
 
 
+PARAMETER = "aws:ssm/parameter:Parameter"
 SECRET_NAME = re.compile(
     r"(client[_-]?secret|password|passphrase|(private|eab|hmac)[_-]?key|[_-]token)s?$", re.IGNORECASE
 )
-
 NAMED_BY_GITHUB = re.compile(r"/(roles|bots|tokens)/[^/]+$")  # after teams, repositories and branches
 
 
+@Rule(
+    "secrets-are-secure-strings",
+    PARAMETER,
+    'Set type="SecureString", and pass the value as pulumi.Output.secret.',
+)
 def plain_secret_parameters(resource: Resource, _: Config) -> Iterator[str]:
+    """Secrets in SSM are SecureStrings."""
     props = resource.props
-    if resource.type != "aws:ssm/parameter:Parameter":
-        return
     name, kind = props.get("name"), props.get("type")
     named = isinstance(name, str) and SECRET_NAME.search(name) and not NAMED_BY_GITHUB.search(name)
     secret = [f"by its name, {name} is a secret"] if named else []
@@ -394,8 +429,14 @@ def plain_secret_parameters(resource: Resource, _: Config) -> Iterator[str]:
 # bots
 
 
+@Rule(
+    "bots-are-jobs-of-one-repository",
+    PARAMETER,
+    "Name the repository, and the environment or the branch.",
+)
 def open_join_tokens(resource: Resource, _: Config) -> Iterator[str]:
-    if resource.type != "aws:ssm/parameter:Parameter" or "/tokens/" not in str(resource.props.get("name")):
+    """A bot is the jobs of one GitHub repository, and there of one environment or branch."""
+    if "/tokens/" not in str(resource.props.get("name")):
         return
     for text in known_items(resource.props.get("insecureValue")):
         spec = lookup(json.loads(text), "spec")
@@ -408,11 +449,17 @@ def open_join_tokens(resource: Resource, _: Config) -> Iterator[str]:
 
 # state
 
-STATE = {"aws:ec2/eip:Eip": "address", "aws:ebs/volume:Volume": "data volume"}
+STATE = {"aws:ec2/eip:Eip": "address", VOLUME: "data volume"}
 
 
+@Rule(
+    "protected-state",
+    "|".join(STATE),
+    "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
+)
 def unprotected_state(resource: Resource, _: Config) -> Iterator[str]:
-    if resource.type in STATE and not resource.protect:
+    """The address and the data volume are protected, because they hold the proxy's name, CA and recordings."""
+    if not resource.protect:
         yield f"the {STATE[resource.type]} is not protected"
 
 
@@ -420,15 +467,12 @@ def unprotected_state(resource: Resource, _: Config) -> Iterator[str]:
 
 
 def _denies_plain_http(props: Mapping[str, Any]) -> bool:
-    text = props.get("policy")
-    with suppress(ValueError):
-        document = json.loads(text) if isinstance(text, str) else text
-        return document is UNKNOWN or any(
-            (lookup(s, "Effect"), lookup(s, "Principal"), lookup(s, "Action")) == ("Deny", "*", "s3:*")
-            and lookup(s, "Condition") == {"Bool": {"aws:SecureTransport": "false"}}
-            for s in known_items(lookup(document, "Statement"))
-        )
-    return False
+    document = _parsed(props.get("policy"))
+    return document is UNKNOWN or any(
+        (lookup(s, "Effect"), lookup(s, "Principal"), lookup(s, "Action")) == ("Deny", "*", "s3:*")
+        and lookup(s, "Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+        for s in known_items(lookup(document, "Statement"))
+    )
 
 
 def _closes(props: Mapping[str, Any]) -> bool:
@@ -446,104 +490,14 @@ GUARDS: dict[str, tuple[str, Callable[[Mapping[str, Any]], bool]]] = {
 }
 
 
-def unguarded_buckets(resource: Resource, _: Config) -> Iterator[str]:
-    if resource.type == "aws:s3/bucket:Bucket":
-        for kind, (guard, is_right) in GUARDS.items():
-            if not any(part.type == kind and is_right(part.props) for part in resource.parts):
-                yield f"the bucket has no {guard}"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``settings`` are JSON schemas of the rule's settings in a pack configuration."""
-
-    name: str
-    description: str
-    remedy: str
-    check: Callable[[Resource, Config], Iterator[str]]
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def violations(self, resource: Resource, config: Config | None = None) -> list[str]:
-        return [f"{resource.name}: {finding}. {self.remedy}" for finding in self.check(resource, config or {})]
-
-
-RULES = (
-    Rule(
-        "closed-admin-ports",
-        "The internet cannot reach SSH and Teleport's auth service.",
-        "Set adminCidrs to the networks that may reach them, or leave it empty: Session Manager needs no open port.",
-        open_admin_ports,
-    ),
-    Rule(
-        "metadata-by-token",
-        "Only the host can read instance metadata, with the role's credentials, and only with a token (IMDSv2).",
-        'Set metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1}.',
-        metadata_without_token,
-    ),
-    Rule(
-        "encrypted-volumes",
-        "Every volume is encrypted, because one of them holds Teleport's CA.",
-        "Set encrypted=True. To encrypt an existing volume, restore it from an encrypted copy of its snapshot.",
-        unencrypted_volumes,
-    ),
-    Rule(
-        "named-permissions",
-        "IAM policies list each action and each resource by name.",
-        "List the actions, and the ARNs of the stack's own resources.",
-        wide_permissions,
-    ),
-    Rule(
-        "no-anonymous-subjects",
-        "No role in the cluster is bound to anonymous users or to system:masters.",
-        "Bind the role to a group of a team, or to teleport-group.",
-        dangerous_subjects,
-    ),
-    Rule(
-        "scoped-impersonation",
-        "The proxy can impersonate only the users and groups that its role lists by name.",
-        "List the teams' groups and the shared user in resourceNames. If you need kubernetesIdentity: person, set "
-        "allowUnscopedUsers in the pack configuration; anyone who controls the host is then as good as cluster-admin.",
-        unscoped_impersonation,
-        {"allowUnscopedUsers": {"type": "boolean", "default": False}},
-    ),
-    Rule(
-        "aws-auth-is-not-owned",
-        "No stack owns the aws-auth map: others edit it too, and one wrong edit locks every node out.",
-        "Remove it from the stack without deleting it (pulumi state delete). Use an access entry, or "
-        "teleport_eks.aws_auth, which edits one item.",
-        owned_aws_auth,
-    ),
-    Rule(
-        "no-secrets-in-user-data",
-        "User data contains no secret, because anyone who may describe instances can read it.",
-        "Store the secret in an SSM SecureString that the host reads. Then replace the secret, because others may have "
-        "seen it.",
-        secrets_in_user_data,
-    ),
-    Rule(
-        "secrets-are-secure-strings",
-        "Secrets in SSM are SecureStrings.",
-        'Set type="SecureString", and pass the value as pulumi.Output.secret.',
-        plain_secret_parameters,
-    ),
-    Rule(
-        "bots-are-jobs-of-one-repository",
-        "A bot is the jobs of one GitHub repository, and there of one environment or branch.",
-        "Name the repository, and the environment or the branch.",
-        open_join_tokens,
-    ),
-    Rule(
-        "protected-state",
-        "The address and the data volume are protected, because they hold the proxy's name, CA and recordings.",
-        "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
-        unprotected_state,
-    ),
-    Rule(
-        "guarded-buckets",
-        "Every bucket is encrypted, refuses requests without TLS, and can never be public.",
-        "Declare all three beside it, as teleport_eks/recordings.py does.",
-        unguarded_buckets,
-    ),
+@Rule(
+    "guarded-buckets",
+    "aws:s3/bucket:Bucket",
+    "Declare all three beside it, as teleport_eks/recordings.py does.",
+    whole_stack=True,
 )
-# Whose finding depends on more than one resource.
-WHOLE_STACK = ("guarded-buckets",)
+def unguarded_buckets(resource: Resource, _: Config) -> Iterator[str]:
+    """Every bucket is encrypted, refuses requests without TLS, and can never be public."""
+    for kind, (guard, is_right) in GUARDS.items():
+        if not any(part.type == kind and is_right(part.props) for part in resource.parts):
+            yield f"the bucket has no {guard}"

@@ -8,7 +8,7 @@ calls and the sandbox's does not, by the provider's source (waiting, tags), and 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ SNAPSHOTS_OF = "teleport-eks/snapshots"
 ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
 
 # What a refresh reads and IAM does not limit to a resource.
-DESCRIBE = (
+DESCRIBE = [
     *seen(r"ec2:Describe\w+"),
     "ec2:DescribeAddressesAttribute",
     "ec2:DescribeImages",
@@ -52,8 +52,9 @@ DESCRIBE = (
     "ec2:DescribeVpcs",
     "eks:ListClusters",
     "ssm:DescribeParameters",
-)
-RULES = (*seen(r"ec2:(Authorize|Revoke)SecurityGroup\w+"), "ec2:ModifySecurityGroupRules")
+]
+RULES = [*seen(r"ec2:(Authorize|Revoke)SecurityGroup\w+"), "ec2:ModifySecurityGroupRules"]
+EC2_TAGS = ["ec2:CreateTags", "ec2:DeleteTags"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Scope:
         region = "" if service == "iam" else self.region
         return f"arn:{self.partition}:{service}:{region}:{self.account_id}:{resource}"
 
+    def ec2(self, *kinds: str) -> list[str]:
+        return [self.arn("ec2", f"{kind}/*") for kind in kinds]
+
     @property
     def parameters(self) -> str:
         return self.arn("ssm", f"parameter/teleport-eks/{self.stack}/*")
@@ -88,15 +92,6 @@ class Scope:
     @property
     def profiles(self) -> str:
         return self.arn("iam", f"instance-profile{self.iam_path}{INSTANCE_PROFILE}")
-
-    @property
-    def alarms(self) -> str:
-        return self.arn("cloudwatch", f"alarm:teleport-eks/{self.stack}/*")
-
-    @property
-    def logs(self) -> list[str]:
-        group = self.arn("logs", f"log-group:/teleport-eks/{self.stack}")
-        return [group, f"{group}:*"]
 
     @property
     def zone(self) -> str:
@@ -111,9 +106,14 @@ class Scope:
         return [f"arn:{self.partition}:iam::aws:policy/{name}" for name in ATTACHED]
 
 
-def _allow(sid: str, actions: Sequence[str], resource: str | list[str], **conditions: dict[str, Any]) -> dict:
-    statement = {"Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": resource}
+def _allow(sid: str, resource: str | list[str], *actions: str | list[str], **conditions: dict[str, Any]) -> dict:
+    names = [name for given in actions for name in ([given] if isinstance(given, str) else given)]
+    statement = {"Sid": sid, "Effect": "Allow", "Action": sorted(names), "Resource": resource}
     return {**statement, "Condition": conditions} if conditions else statement
+
+
+def _tags(service: str, kind: str = "Resource") -> list[str]:
+    return [f"{service}:Tag{kind}", f"{service}:Untag{kind}"]
 
 
 def reading(scope: Scope) -> list[dict]:
@@ -124,112 +124,101 @@ def reading(scope: Scope) -> list[dict]:
     stack's configuration, which a preview cannot do without.
     """
     images = f"arn:{scope.partition}:ssm:{scope.region}::parameter/aws/service/ami-amazon-linux-latest/*"
+    signals = [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")]
     statements = [
-        _allow("Describe", DESCRIBE, "*"),
-        _allow("Cluster", seen("eks:DescribeCluster"), scope.arn("eks", f"cluster/{scope.cluster}")),
-        _allow("AccessEntry", ["eks:DescribeAccessEntry"], scope.arn("eks", f"access-entry/{scope.cluster}/*")),
-        _allow("Parameters", [*seen("ssm:GetParameter"), "ssm:ListTagsForResource"], [scope.parameters, images]),
+        _allow("Describe", "*", DESCRIBE),
+        _allow("Cluster", scope.arn("eks", f"cluster/{scope.cluster}"), seen("eks:DescribeCluster")),
+        _allow("AccessEntry", scope.arn("eks", f"access-entry/{scope.cluster}/*"), "eks:DescribeAccessEntry"),
+        _allow("Parameters", [scope.parameters, images], seen("ssm:GetParameter"), "ssm:ListTagsForResource"),
         _allow(
-            "Roles",
-            [*seen("iam:(GetRole|GetRolePolicy|ListAttachedRolePolicies)"), "iam:ListRolePolicies"],
-            scope.roles(),
+            "Roles", scope.roles(), seen("iam:(GetRole|GetRolePolicy|ListAttachedRolePolicies)"), "iam:ListRolePolicies"
         ),
-        _allow("Profile", seen("iam:GetInstanceProfile"), scope.profiles),
-        _allow("Snapshots", ["dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"], scope.arn("dlm", "policy/*")),
+        _allow("Profile", scope.profiles, seen("iam:GetInstanceProfile")),
+        _allow("Snapshots", scope.arn("dlm", "policy/*"), "dlm:GetLifecyclePolicy", "dlm:ListTagsForResource"),
         # AWS asks for the right to describe all of them, even if only some are described.
         _allow(
             "Signals",
-            [
-                *seen("cloudwatch:DescribeAlarms|logs:DescribeLogGroups"),
-                *("cloudwatch:ListTagsForResource", "logs:ListTagsForResource"),
-            ],
-            [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")],
+            signals,
+            seen("cloudwatch:DescribeAlarms|logs:DescribeLogGroups"),
+            "cloudwatch:ListTagsForResource",
+            "logs:ListTagsForResource",
         ),
     ]
     if scope.zone_id:
+        read = [*seen("route53:ListResourceRecordSets"), "route53:GetHostedZone", "route53:ListTagsForResource"]
         statements += [
-            _allow("Zones", seen("route53:ListHostedZones"), "*"),
-            _allow(
-                "Zone",
-                [*seen("route53:ListResourceRecordSets"), "route53:GetHostedZone", "route53:ListTagsForResource"],
-                scope.zone,
-            ),
+            _allow("Zones", "*", seen("route53:ListHostedZones")),
+            _allow("Zone", scope.zone, read),
         ]
     if scope.recordings_in_s3:
-        read = [
-            *seen(r"s3:(Get|List)\w+"),
-            # What the provider reads of every bucket.
-            *(f"s3:GetBucket{what}" for what in ("Acl", "CORS", "Location", "Logging", "RequestPayment", "Website")),
-            "s3:GetAccelerateConfiguration",
-            "s3:GetReplicationConfiguration",
-            "s3:ListTagsForResource",
-        ]
-        statements.append(_allow("Recordings", read, scope.recordings))
+        # What the provider reads of every bucket.
+        bucket = ("Acl", "CORS", "Location", "Logging", "RequestPayment", "Website")
+        others = ["s3:GetAccelerateConfiguration", "s3:GetReplicationConfiguration", "s3:ListTagsForResource"]
+        every = [*(f"s3:GetBucket{what}" for what in bucket), *others]
+        statements.append(_allow("Recordings", scope.recordings, seen(r"s3:(Get|List)\w+"), every))
     if scope.state_bucket:
-        bucket = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
+        state = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
         statements += [
-            _allow("StateList", ["s3:ListBucket"], bucket),
-            _allow("State", ["s3:GetObject"], f"{bucket}/.pulumi/*"),
+            _allow("StateList", state, "s3:ListBucket"),
+            _allow("State", f"{state}/.pulumi/*", "s3:GetObject"),
         ]
     if scope.secrets_key_arn:
-        statements.append(_allow("Secrets", ["kms:Decrypt"], scope.secrets_key_arn))
+        statements.append(_allow("Secrets", scope.secrets_key_arn, "kms:Decrypt"))
     if scope.kms_key_arn:
-        statements.append(_allow("Key", ["kms:Decrypt", "kms:DescribeKey"], scope.kms_key_arn))
+        statements.append(_allow("Key", scope.kms_key_arn, "kms:Decrypt", "kms:DescribeKey"))
     return statements
 
 
 def writing(scope: Scope) -> list[dict]:
     """What `pulumi up` and `pulumi destroy` need beyond reading."""
-    named, boundary = {"aws:ResourceTag/Name": NAMED}, scope.permissions_boundary
+    boundary, entries = scope.permissions_boundary, scope.arn("eks", f"access-entry/{scope.cluster}/*")
+    alarms = scope.arn("cloudwatch", f"alarm:teleport-eks/{scope.stack}/*")
+    log_group = scope.arn("logs", f"log-group:/teleport-eks/{scope.stack}")
+    named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
     statements = [
         # EC2. New things have no name yet; what is there already must be the proxy's, by its Name tag.
         _allow(
             "Create",
+            scope.ec2("elastic-ip", "security-group", "volume"),
             seen("ec2:(AllocateAddress|CreateSecurityGroup|CreateVolume)"),
-            [scope.arn("ec2", f"{kind}/*") for kind in ("elastic-ip", "security-group", "volume")],
-            StringLike={"aws:RequestTag/Name": NAMED},
+            StringLike=naming,
         ),
         # A volume from a snapshot is a matter of the snapshot as well, whose ARN has no account: only of this stack's.
         _allow(
             "Restore",
-            ["ec2:CreateVolume"],
             f"arn:{scope.partition}:ec2:{scope.region}::snapshot/*",
+            "ec2:CreateVolume",
             StringEquals={f"aws:ResourceTag/{SNAPSHOTS_OF}": scope.stack},
         ),
-        _allow("InVpc", ["ec2:CreateSecurityGroup"], scope.arn("ec2", "vpc/*")),
+        _allow("InVpc", scope.ec2("vpc"), "ec2:CreateSecurityGroup"),
         _allow(
             "Instance",
-            ["ec2:RunInstances"],
-            scope.arn("ec2", "instance/*"),
-            StringLike={"aws:RequestTag/Name": NAMED},
+            scope.ec2("instance"),
+            "ec2:RunInstances",
+            StringLike=naming,
             StringEquals={"ec2:MetadataHttpTokens": "required"},
         ),
         _allow(
             "InstanceIsMadeOf",
-            ["ec2:RunInstances"],
             [
-                *(scope.arn("ec2", f"{k}/*") for k in ("network-interface", "security-group", "subnet", "volume")),
+                *scope.ec2("network-interface", "security-group", "subnet", "volume"),
                 f"arn:{scope.partition}:ec2:{scope.region}::image/*",
             ],
+            "ec2:RunInstances",
         ),
         _allow(
             "Change",
-            [
-                *seen(
-                    "ec2:((Attach|Delete|Detach)Volume|DeleteSecurityGroup|ReleaseAddress|ModifyInstanceAttribute"
-                    "|(Start|Stop|Terminate)Instances)"
-                ),
-                "ec2:CreateTags",
-                "ec2:DeleteTags",
-                "ec2:ModifyVolume",
-            ],
             scope.arn("ec2", "*"),
+            seen("ec2:((Attach|Delete|Detach)Volume|DeleteSecurityGroup|ReleaseAddress|ModifyInstanceAttribute)"),
+            seen("ec2:(Start|Stop|Terminate)Instances"),
+            EC2_TAGS,
+            "ec2:ModifyVolume",
             StringLike=named,
         ),
         _allow(
             "TagNew",
-            ["ec2:CreateTags"],
             scope.arn("ec2", "*"),
+            "ec2:CreateTags",
             StringEquals={
                 "ec2:CreateAction": [
                     *("AllocateAddress", "CreateSecurityGroup", "CreateVolume", "RunInstances"),
@@ -240,124 +229,104 @@ def writing(scope: Scope) -> list[dict]:
         # Which instance or interface an address is taken from is not known here, so it is not limited by name.
         _allow(
             "Address",
-            seen(r"ec2:(Associate|Disassociate)Address"),
-            [scope.arn("ec2", f"{kind}/*") for kind in ("elastic-ip", "instance", "network-interface")],
+            scope.ec2("elastic-ip", "instance", "network-interface"),
+            seen("ec2:(Associate|Disassociate)Address"),
         ),
-        _allow("OwnRules", RULES, scope.arn("ec2", "security-group/*"), StringLike=named),
+        _allow("OwnRules", scope.ec2("security-group"), RULES, StringLike=named),
         # One rule is on the cluster's own group. Rules have no tags; the group that they are in is checked above.
         _allow(
             "ClusterRule",
+            scope.ec2("security-group"),
             RULES,
-            scope.arn("ec2", "security-group/*"),
             StringEquals={"aws:ResourceTag/aws:eks:cluster-name": scope.cluster},
         ),
-        _allow("Rules", [*RULES, "ec2:CreateTags", "ec2:DeleteTags"], scope.arn("ec2", "security-group-rule/*")),
+        _allow("Rules", scope.ec2("security-group-rule"), RULES, EC2_TAGS),
         # IAM. The host's role is what the program makes it, so whoever may merge decides what its instance may do:
         # hence the reviewers of the environment.
         _allow(
             "WriteRoles",
-            [
-                *([] if boundary else seen("iam:CreateRole")),
-                *seen("iam:(DeleteRole|(Delete|Put)RolePolicy)"),
-                "iam:ListInstanceProfilesForRole",
-                "iam:TagRole",
-                "iam:UntagRole",
-                "iam:UpdateAssumeRolePolicy",
-            ],
             scope.roles(),
+            [] if boundary else seen("iam:CreateRole"),
+            seen("iam:(DeleteRole|(Delete|Put)RolePolicy)"),
+            _tags("iam", "Role"),
+            "iam:ListInstanceProfilesForRole",
+            "iam:UpdateAssumeRolePolicy",
         ),
         _allow(
             "AttachPolicies",
-            seen(r"iam:(Attach|Detach)RolePolicy"),
             scope.roles(),
+            seen("iam:(Attach|Detach)RolePolicy"),
             ArnEquals={"iam:PolicyARN": scope.policies},
         ),
         _allow(
             "WriteProfile",
-            [
-                *seen("iam:(AddRoleTo|Create|Delete|RemoveRoleFrom)InstanceProfile"),
-                "iam:TagInstanceProfile",
-                "iam:UntagInstanceProfile",
-            ],
             scope.profiles,
+            seen("iam:(AddRoleTo|Create|Delete|RemoveRoleFrom)InstanceProfile"),
+            _tags("iam", "InstanceProfile"),
         ),
         # From here to the parameters nothing is seen: the emulator asks nobody who passes a role.
         _pass_role(scope, "PassHostRole", HOST_ROLE, "ec2.amazonaws.com"),
         _pass_role(scope, "PassSnapshotRole", SNAPSHOT_ROLE, "dlm.amazonaws.com"),
-        _allow("CreateSnapshots", ["dlm:CreateLifecyclePolicy"], "*"),
+        _allow("CreateSnapshots", "*", "dlm:CreateLifecyclePolicy"),
         _allow(
             "WriteSnapshots",
-            ["dlm:DeleteLifecyclePolicy", "dlm:TagResource", "dlm:UntagResource", "dlm:UpdateLifecyclePolicy"],
             scope.arn("dlm", "policy/*"),
+            *("dlm:DeleteLifecyclePolicy", "dlm:UpdateLifecyclePolicy", _tags("dlm")),
         ),
-        _allow("CreateAccessEntry", ["eks:CreateAccessEntry"], scope.arn("eks", f"cluster/{scope.cluster}")),
-        _allow(
-            "WriteAccessEntry",
-            ["eks:DeleteAccessEntry", "eks:TagResource", "eks:UntagResource", "eks:UpdateAccessEntry"],
-            scope.arn("eks", f"access-entry/{scope.cluster}/*"),
-        ),
-        _allow(
-            "WriteAlarms",
-            [*seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), "cloudwatch:TagResource", "cloudwatch:UntagResource"],
-            scope.alarms,
-        ),
+        _allow("CreateAccessEntry", scope.arn("eks", f"cluster/{scope.cluster}"), "eks:CreateAccessEntry"),
+        _allow("WriteAccessEntry", entries, "eks:DeleteAccessEntry", "eks:UpdateAccessEntry", _tags("eks")),
+        _allow("WriteAlarms", alarms, seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), _tags("cloudwatch")),
         # The first alarm of an account that has EC2 do something makes this role, in whose name it does it.
         _allow(
             "AlarmsRole",
-            ["iam:CreateServiceLinkedRole"],
             scope.arn("iam", "role/aws-service-role/events.amazonaws.com/*"),
+            "iam:CreateServiceLinkedRole",
             StringEquals={"iam:AWSServiceName": "events.amazonaws.com"},
         ),
         _allow(
             "WriteLogs",
-            [
-                *seen("logs:(CreateLogGroup|DeleteLogGroup|PutRetentionPolicy)"),
-                *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", "logs:TagResource", "logs:UntagResource"),
-            ],
-            scope.logs,
+            [log_group, f"{log_group}:*"],
+            seen("logs:(CreateLogGroup|DeleteLogGroup|PutRetentionPolicy)"),
+            *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", _tags("logs")),
         ),
         # What the host wrote to its console, where its boot stopped.
-        _allow("Console", ["ec2:GetConsoleOutput"], scope.arn("ec2", "instance/*"), StringLike=named),
+        _allow("Console", scope.ec2("instance"), "ec2:GetConsoleOutput", StringLike=named),
         _allow(
             "WriteParameters",
-            [*seen(r"ssm:(Delete|Put)Parameter"), "ssm:AddTagsToResource", "ssm:RemoveTagsFromResource"],
             scope.parameters,
+            seen("ssm:(Delete|Put)Parameter"),
+            *("ssm:AddTagsToResource", "ssm:RemoveTagsFromResource"),
         ),
     ]
     if scope.zone_id:
+        own_record = {
+            "route53:ChangeResourceRecordSetsNormalizedRecordNames": [scope.domain_name],
+            "route53:ChangeResourceRecordSetsRecordTypes": ["A"],
+        }
+        change = seen("route53:ChangeResourceRecordSets")
         statements += [
-            _allow(
-                "Record",
-                seen("route53:ChangeResourceRecordSets"),
-                scope.zone,
-                **{
-                    "ForAllValues:StringEquals": {
-                        "route53:ChangeResourceRecordSetsNormalizedRecordNames": [scope.domain_name],
-                        "route53:ChangeResourceRecordSetsRecordTypes": ["A"],
-                    }
-                },
-            ),
-            _allow("RecordIsThere", ["route53:GetChange"], f"arn:{scope.partition}:route53:::change/*"),
+            _allow("Record", scope.zone, change, **{"ForAllValues:StringEquals": own_record}),
+            _allow("RecordIsThere", f"arn:{scope.partition}:route53:::change/*", "route53:GetChange"),
         ]
     if scope.recordings_in_s3:
         # The bucket, and no recording in it: s3:DeleteBucket works only if it is empty.
-        statements.append(_allow("WriteRecordings", seen(r"s3:(Create|Delete|Put)\w+"), scope.recordings))
+        statements.append(_allow("WriteRecordings", scope.recordings, seen(r"s3:(Create|Delete|Put)\w+")))
     if scope.state_bucket:
         objects = f"arn:{scope.partition}:s3:::{scope.state_bucket}/.pulumi/*"
-        statements.append(_allow("WriteState", ["s3:DeleteObject", "s3:PutObject"], objects))
+        statements.append(_allow("WriteState", objects, "s3:DeleteObject", "s3:PutObject"))
     if scope.secrets_key_arn:
-        statements.append(_allow("Encrypt", ["kms:Encrypt"], scope.secrets_key_arn))
+        statements.append(_allow("Encrypt", scope.secrets_key_arn, "kms:Encrypt"))
     if boundary:
         # A role without the boundary could do more than the account wants.
         bounded = [*seen("iam:CreateRole"), "iam:PutRolePermissionsBoundary"]
-        statements.append(_allow("Bounded", bounded, scope.roles(), StringEquals={"iam:PermissionsBoundary": boundary}))
+        statements.append(_allow("Bounded", scope.roles(), bounded, StringEquals={"iam:PermissionsBoundary": boundary}))
     if scope.kms_key_arn:
         # EC2 uses the key for the volumes in the name of whoever creates them, and Systems Manager for the parameter.
         through = {"kms:ViaService": [f"{service}.{scope.region}.amazonaws.com" for service in ("ec2", "ssm")]}
         use = ("Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
         statements += [
-            _allow("UseKey", [f"kms:{action}" for action in use], scope.kms_key_arn, StringEquals=through),
-            _allow("GrantKey", ["kms:CreateGrant"], scope.kms_key_arn, Bool={"kms:GrantIsForAWSResource": "true"}),
+            _allow("UseKey", scope.kms_key_arn, [f"kms:{action}" for action in use], StringEquals=through),
+            _allow("GrantKey", scope.kms_key_arn, "kms:CreateGrant", Bool={"kms:GrantIsForAWSResource": "true"}),
         ]
     return statements
 
@@ -365,7 +334,7 @@ def writing(scope: Scope) -> list[dict]:
 def _pass_role(scope: Scope, sid: str, role: str, service: str) -> dict:
     """Without the condition, the role could be handed to any service that would use it."""
     to = {"iam:PassedToService": service}
-    return _allow(sid, ["iam:PassRole"], scope.roles(role), StringEquals=to)
+    return _allow(sid, scope.roles(role), "iam:PassRole", StringEquals=to)
 
 
 def policy(statements: list[dict]) -> str:

@@ -338,10 +338,6 @@ def public_access(props: Props) -> Props:
     return {key: value for key, value in props.items() if key.startswith(("block", "ignore", "restrict"))}
 
 
-def read_bucket_policy(name: str, _props: Props) -> Props:
-    return {"policy": call("s3.get_bucket_policy id=Bucket", {"id": name})["Policy"]}
-
-
 def role_of(key: str) -> Derive:
     return lambda props: {"role": props[key].rpartition("/")[2]}
 
@@ -447,12 +443,9 @@ KINDS = {
         lambda props: {"objectLockEnabled": "Enabled", "rule": props["rule"]},
         "put_object_lock_configuration no_rule=ObjectLockConfiguration",
     ),
-    "aws:s3/bucketPolicy:BucketPolicy": table("""
-        create s3.put_bucket_policy bucket policy
-        id {bucket}
-        update s3.put_bucket_policy bucket policy
-        delete s3.delete_bucket_policy bucket
-        replaces bucket""", read=read_bucket_policy),
+    "aws:s3/bucketPolicy:BucketPolicy": of_bucket(
+        "bucket_policy", "Policy", lambda props: props["policy"], "delete_bucket_policy"
+    ),
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": of_bucket(
         *("public_access_block", "PublicAccessBlockConfiguration"), public_access, "delete_public_access_block"
     ),

@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
-from botocore.exceptions import NoCredentialsError
 from moto import mock_aws
 
 from fleet.new_stack import NotWrittenError, write_stack
-from fleet.run import Result, run, table, unfinished
+from fleet.run import Result, run, table
 from sandbox.account import REGION, Account, fill
 from teleport_eks.settings import parse
 
@@ -58,27 +56,21 @@ def test_fifty_stacks_run_five_at_a_time() -> None:
     assert sum("no changes" in line for line in said) == 50
 
 
-def test_a_resumed_run_leaves_out_the_finished_stacks(tmp_path: Path) -> None:
-    record = tmp_path / "done.json"
-    assert unfinished(["a", "b"], record) == ["a", "b"]
-    record.write_text('["a"]')
-    assert unfinished(["a", "b"], record) == ["b"]
-
-
 @pytest.fixture
-def account() -> Iterator[Any]:
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr("fleet.new_stack._my_address", lambda: "198.51.100.4")
     with mock_aws():
         fill(Account(""))
         yield
 
 
-def new_stack(project: Path, name: str = "demo", email: str = "platform@example.com") -> str:
-    return write_stack(project, name, REGION, email, client=boto3.client, my_address=lambda: "198.51.100.4")
+def write(project: Path, name: str = "demo", email: str = "platform@example.com") -> str:
+    return write_stack(project, name, REGION, email)
 
 
 @pytest.mark.usefixtures("account")
 def test_the_file_of_a_new_stack_describes_the_account_and_is_accepted(tmp_path: Path) -> None:
-    assert "pulumi up -s demo" in new_stack(tmp_path)
+    assert "pulumi up -s demo" in write(tmp_path)
     text = (tmp_path / "Pulumi.demo.yaml").read_text()
     assert "demo-public-a, in eu-west-1a" in text
     assert "\n  teleport-eks:subnetId: subnet-" in text, "written down, so that the proxy stays there"
@@ -92,7 +84,7 @@ def test_the_file_of_a_new_stack_describes_the_account_and_is_accepted(tmp_path:
 
 @pytest.mark.usefixtures("account")
 def test_the_file_has_a_place_for_a_missing_email(tmp_path: Path) -> None:
-    new_stack(tmp_path, email="")
+    write(tmp_path, email="")
     assert 'teleport-eks:acmeEmail: ""   # for example' in (tmp_path / "Pulumi.demo.yaml").read_text()
 
 
@@ -100,24 +92,24 @@ def test_the_file_has_a_place_for_a_missing_email(tmp_path: Path) -> None:
 def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.demo.yaml").write_text("mine")
     with pytest.raises(NotWrittenError, match="exists; nothing was written"):
-        new_stack(tmp_path)
+        write(tmp_path)
     assert (tmp_path / "Pulumi.demo.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
     ("name", "says"), [("demo", "cannot read the account: Unable to locate"), ("", "which cluster?")]
 )
-def test_a_missing_name_or_missing_credentials_write_nothing(tmp_path: Path, name: str, says: str) -> None:
-    def client(*_: str, **__: str) -> None:
-        raise NoCredentialsError
-
+def test_a_missing_name_or_missing_credentials_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str
+) -> None:
+    monkeypatch.setattr("botocore.session.Session.get_credentials", lambda _: None)
     with pytest.raises(NotWrittenError, match=says):
-        write_stack(tmp_path, name, REGION, client=client)
+        write(tmp_path, name)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("account")
 def test_an_unknown_cluster_is_an_error_that_lists_the_others(tmp_path: Path) -> None:
     with pytest.raises(NotWrittenError, match="there are: demo, staging"):
-        new_stack(tmp_path, "dmeo")
+        write(tmp_path, "dmeo")
     assert not list(tmp_path.iterdir())

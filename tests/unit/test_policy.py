@@ -20,14 +20,14 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
-from policy.checks import GUARDS, HOSTS, RULES, STATE, WHOLE_STACK, Resource, secrets_in
+from policy.checks import GUARDS, INSTANCE, RULES, STATE, Resource, secrets_in
 from sandbox.engine import ROOT
 from teleport_eks.recordings import tls_only
 from teleport_eks.settings import EXAMPLE_BOT
 from tests.examples import PLATFORM, record_proxy, site
 from tests.recorder import plain
 
-REMEDIES = {rule.name: rule.remedy for rule in RULES}
+BY_NAME = {rule.name: rule for rule in RULES}
 
 # examples
 
@@ -36,21 +36,18 @@ def builder(token: str) -> Callable[..., Resource]:
     return lambda **props: Resource(token, "it", props)
 
 
-instance = builder("aws:ec2/instance:Instance")
-template = builder("aws:ec2/launchTemplate:LaunchTemplate")
+instance = builder(INSTANCE)
 volume = builder("aws:ebs/volume:Volume")
 group = builder("aws:ec2/securityGroup:SecurityGroup")
-old_rule = builder("aws:ec2/securityGroupRule:SecurityGroupRule")
 new_rule = builder("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
 attachment = builder("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
 managed_policy = builder("aws:iam/policy:Policy")
 command = builder("command:local:Command")
-yaml_group = builder("kubernetes:yaml:ConfigGroup")
 TOKEN = {"httpTokens": "required", "httpPutResponseHopLimit": 1}
 AWS_POLICY = "arn:aws:iam::aws:policy/"
 
 
-def rule_of(cidr: str, low: int | None, high: int | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
+def rule_of(cidr: str, low: float | None, high: float | None, protocol: str = "tcp", key: str = "cidrIpv4") -> Resource:
     return new_rule(ipProtocol=protocol, fromPort=low, toPort=high, **{key: cidr})
 
 
@@ -85,17 +82,9 @@ def cluster_role(kind: str = "ClusterRole", **changes: Any) -> Resource:
     return Resource(f"{RBAC}:{kind}", "it", {"metadata": {"name": "cr"}, "rules": [{**rule, **changes}]})
 
 
-def manifest(*objects: Any) -> Resource:
-    return Resource("kubernetes:yaml/v2:ConfigGroup", "it", {"yaml": yaml.safe_dump_all(objects)})
-
-
-def config_map(name: str = "aws-auth", namespace: str | None = "kube-system") -> dict[str, Any]:
+def config_map(kind: str = "ConfigMap", name: str = "aws-auth", namespace: str | None = "kube-system") -> Resource:
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-
-
-def core(kind: str, props: dict[str, Any]) -> Resource:
-    return Resource(f"kubernetes:core/v1:{kind}", "it", props)
+    return Resource(f"kubernetes:core/v1:{kind}", "it", {"metadata": metadata})
 
 
 def packed(text: str) -> str:
@@ -139,19 +128,39 @@ FOUR = dict.fromkeys(("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls"
 GUARDING = {POLICY: {"policy": tls_only("arn")}, CLOSED: FOUR, ENCRYPTION: {"rules": [{}]}}
 
 
-def bucket(**changes: Any) -> Resource:
+def bucket(changes: dict[str, Any] | None = None) -> Resource:
     """A guarded bucket, with other properties of its guards, or without one of them."""
-    parts = {
-        **GUARDING,
-        **{{"policy": POLICY, "closed": CLOSED, "encryption": ENCRYPTION}[k]: v for k, v in changes.items()},
-    }
-    return Resource(
-        "aws:s3/bucket:Bucket", "it", {}, parts=tuple(Resource(k, k, v) for k, v in parts.items() if v is not None)
-    )
+    guards = {**GUARDING, **(changes or {})}
+    parts = tuple(Resource(kind, kind, props) for kind, props in guards.items() if props is not None)
+    return Resource("aws:s3/bucket:Bucket", "it", {}, parts=parts)
 
 
 # For each rule: what it accepts, and what it finds, with a part of the message.
 EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
+    "readable-types": (
+        [
+            group(),
+            rule_of("0.0.0.0/0", 443, 443),
+            config_map(),
+            instance(),
+            Resource("acme:a/b:AllowList", "it", {}),
+        ],
+        [
+            (group(ingress=[{"protocol": "-1"}]), "no other rule reads a group's ingress. Declare each inbound rule"),
+            *(
+                (Resource(token, "it", {}), f"no other rule reads {token}")
+                for token in (
+                    "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
+                    "aws:ec2/launchConfiguration:LaunchConfiguration",
+                    "aws:ec2/launchTemplate:LaunchTemplate",
+                    "aws:ec2/securityGroupRule:SecurityGroupRule",
+                    "aws:ec2/spotInstanceRequest:SpotInstanceRequest",
+                    "kubernetes:core/v1:ConfigMapList",
+                    f"{RBAC}:ClusterRoleBindingList",
+                )
+            ),
+        ],
+    ),
     "closed-admin-ports": (
         [
             rule_of("203.0.113.7/32", 22, 22),
@@ -159,8 +168,6 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             rule_of("0.0.0.0/0", 3023, 3024),
             rule_of("0.0.0.0/0", 0, 65535, "udp"),
             rule_of("2001:db8::/32", 22, 22, key="cidrIpv6"),
-            old_rule(type="egress", protocol="-1", fromPort=0, toPort=0, cidrBlocks=["0.0.0.0/0"]),
-            group(ingress=[{"protocol": "tcp", "fromPort": 443, "toPort": 443, "cidrBlocks": ["0.0.0.0/0"]}]),
         ],
         [
             (rule_of("0.0.0.0/0", 22, 22), "it: 0.0.0.0/0 can reach 22 (SSH)."),
@@ -169,32 +176,26 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (rule_of("0.0.0.0/0", None, None), "22 (SSH), 3022"),
             (rule_of("0.0.0.0/0", -1, -1), "22 (SSH), 3022"),
             (rule_of("2000::/3", 22, 22, key="cidrIpv6"), "2000::/3 can reach 22"),
-            (
-                old_rule(type="ingress", protocol="TCP", fromPort=22.0, toPort=22.0, cidrBlocks=["0.0.0.0/0"]),
-                "0.0.0.0/0",
-            ),
-            (group(ingress=[{"protocol": "tcp", "cidrBlocks": ["10.0.0.0/8", "0.0.0.0/0"]}]), "0.0.0.0/0"),
-            (group(ingress=[{"protocol": "-1", "fromPort": 0, "toPort": 0, "ipv6CidrBlocks": ["::/1"]}]), "::/1"),
+            (rule_of("0.0.0.0/0", 22, 22, "-1"), "0.0.0.0/0"),
+            (rule_of("0.0.0.0/0", 22.0, 22.0, "TCP"), "0.0.0.0/0"),
         ],
     ),
     "metadata-by-token": (
         [
             instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 1.0}),
-            template(metadataOptions=TOKEN),
             instance(metadataOptions={"httpEndpoint": "disabled"}),
         ],
         [
             (instance(), "metadataOptions.httpTokens is not set; it must be required"),
             (instance(metadataOptions={**TOKEN, "httpTokens": "optional"}), "httpTokens is optional"),
             (instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 2.0}), "HopLimit is 2; it must be 1"),
-            (template(metadataOptions={"httpTokens": "required"}), "httpPutResponseHopLimit is not set"),
+            (instance(metadataOptions={"httpTokens": "required"}), "httpPutResponseHopLimit is not set"),
         ],
     ),
     "encrypted-volumes": (
         [
             volume(encrypted=True),
             instance(rootBlockDevice={"encrypted": True}),
-            template(blockDeviceMappings=[{"deviceName": "/dev/xvda", "ebs": {"encrypted": "true"}}]),
         ],
         [
             (volume(encrypted=False), "encrypted is false; it must be true"),
@@ -204,8 +205,6 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
                 instance(rootBlockDevice={"encrypted": True}, ebsBlockDevices=[{"deviceName": "/dev/sdf"}]),
                 "ebsBlockDevices.encrypted of /dev/sdf is not set",
             ),
-            (template(), "blockDeviceMappings is not set"),
-            (template(blockDeviceMappings=[{"deviceName": "/dev/sda", "ebs": {"volumeSize": 8}}]), "of /dev/sda"),
         ],
     ),
     "named-permissions": (
@@ -243,12 +242,6 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
             (binding("system:anonymous"), "ClusterRoleBinding crb binds the role edit to system:anonymous, which is"),
             (binding("system:unauthenticated", "RoleBinding"), "RoleBinding crb"),
             (binding("system:masters", "ClusterRoleBindingPatch"), "system:masters, which nothing"),
-            (
-                manifest(
-                    {"kind": "List", "items": [{"kind": "RoleBinding", "subjects": [{"name": "system:masters"}]}]}
-                ),
-                "RoleBinding not set binds the role not set to system:masters",
-            ),
         ],
     ),
     "scoped-impersonation": (
@@ -271,19 +264,15 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
     ),
     "aws-auth-is-not-owned": (
         [
-            core("ConfigMap", config_map("aws-auth-before-teleport-eks")),
-            core("ConfigMap", config_map(namespace="elsewhere")),
-            core("Secret", config_map()),
-            manifest(config_map("coredns")),
+            config_map(name="aws-auth-before-teleport-eks"),
+            config_map(namespace="elsewhere"),
+            config_map("Secret"),
             command(create="python -m teleport_eks.aws_auth add"),
         ],
         [
-            (core("ConfigMap", config_map()), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
-            (core("ConfigMap", config_map(namespace=None)), "owns kube-system/aws-auth"),
-            (core("ConfigMapPatch", config_map()), "kubernetes:core/v1:ConfigMapPatch owns"),
-            (core("ConfigMapList", {"items": [{"metadata": config_map()["metadata"]}]}), "ConfigMapList owns"),
-            (manifest(config_map("coredns"), config_map()), "kubernetes:yaml/v2:ConfigGroup owns"),
-            (yaml_group(objs=[config_map()]), "kubernetes:yaml:ConfigGroup"),
+            (config_map(), "kubernetes:core/v1:ConfigMap owns kube-system/aws-auth"),
+            (config_map(namespace=None), "owns kube-system/aws-auth"),
+            (config_map("ConfigMapPatch"), "kubernetes:core/v1:ConfigMapPatch owns"),
         ],
     ),
     "no-secrets-in-user-data": (
@@ -299,7 +288,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
                 instance(userDataBase64=packed(f"export X={AWS_KEY}")),
                 "userDataBase64 contains an AWS access key in line 1",
             ),
-            (template(userData=base64.b64encode(GITHUB_TOKEN.encode()).decode()), "a GitHub token"),
+            (instance(userData=base64.b64encode(GITHUB_TOKEN.encode()).decode()), "a GitHub token"),
             (instance(userData='\n  "client_secret": "c4nary",'), "a value for client_secret in line 2"),
             (instance(userData="DB_PASSWORD=c4n,ry$"), "a value for PASSWORD"),
             (instance(userData=json.dumps({"files": '{"password": "c4nary"}\n'})), "a value for password in line 1"),
@@ -349,14 +338,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         ],
     ),
     "guarded-buckets": (
-        [bucket(), bucket(policy={"policy": UNKNOWN_STRING_VALUE}), eip(True)],
+        [bucket(), bucket({POLICY: {"policy": UNKNOWN_STRING_VALUE}}), eip(True)],
         [
-            (bucket(policy=None), "the bucket has no policy that denies everything without TLS"),
-            (bucket(policy={"policy": tls_only("arn").replace("Deny", "Allow")}), "no policy that denies"),
-            (bucket(policy={"policy": tls_only("arn").replace("false", "true")}), "no policy that denies"),
-            (bucket(closed=None), "the bucket has no block of all public access"),
-            (bucket(closed={**FOUR, "blockPublicPolicy": False}), "no block of all public access"),
-            (bucket(encryption=None), "the bucket has no encryption"),
+            (bucket({POLICY: None}), "the bucket has no policy that denies everything without TLS"),
+            (bucket({POLICY: {"policy": tls_only("arn").replace("Deny", "Allow")}}), "no policy that denies"),
+            (bucket({POLICY: {"policy": tls_only("arn").replace("false", "true")}}), "no policy that denies"),
+            (bucket({CLOSED: None}), "the bucket has no block of all public access"),
+            (bucket({CLOSED: {**FOUR, "blockPublicPolicy": False}}), "no block of all public access"),
+            (bucket({ENCRYPTION: None}), "the bucket has no encryption"),
         ],
     ),
 }
@@ -376,7 +365,7 @@ def report(policy: Any, resource: Resource, config: dict[str, Any] | None = None
     said: list[str] = []
     opts = PolicyResourceOptions(resource.protect, [], None, [], PolicyCustomTimeouts(0, 0, 0), [])
     props = unknown_checking_proxy(dict(resource.props))
-    if policy.name in WHOLE_STACK:
+    if BY_NAME[policy.name].whole_stack:
         whole = PolicyResource(resource.type, props, "urn:it::it", resource.name, opts, None, None, [], {})
         parts = [
             PolicyResource(
@@ -393,7 +382,7 @@ def report(policy: Any, resource: Resource, config: dict[str, Any] | None = None
 
 
 def test_the_pack_has_all_rules_and_each_has_examples_of_both_kinds(pack: dict[str, Any]) -> None:
-    assert pack.keys() == REMEDIES.keys() == EXAMPLES.keys()
+    assert pack.keys() == BY_NAME.keys() == EXAMPLES.keys()
     assert all(good and bad for good, bad in EXAMPLES.values())
     # The rules that the sandbox turns off exist.
     assert json.loads((ROOT / "policy" / "sandbox.json").read_text()).keys() <= pack.keys()
@@ -408,7 +397,7 @@ def test_a_rule_accepts(pack: dict[str, Any], name: str, resource: Resource) -> 
 def test_a_rule_finds_and_says_what_to_do(pack: dict[str, Any], name: str, resource: Resource, text: str) -> None:
     violations = report(pack[name], resource)
     assert any(text in violation for violation in violations)
-    assert all(v.startswith("it: ") and v.endswith(REMEDIES[name]) for v in violations)
+    assert all(v.startswith("it: ") and v.endswith(BY_NAME[name].remedy) for v in violations)
     # A message never repeats a secret.
     assert not [v for v in violations for secret in ("c4n", AWS_KEY, GITHUB_TOKEN) if secret in v]
 
@@ -453,16 +442,11 @@ def declare(access_mode: str, **config: str) -> list[Resource]:
     declared = record_proxy(config, site(access_mode))
     made = [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
 
-    def parts(name: str) -> tuple[Resource, ...]:
-        return tuple(
-            part
-            for part in made
-            if any(
-                urn.endswith(f"::{name}") for urn in declared.requests[part.name].propertyDependencies["bucket"].urns
-            )
-        )
+    def is_part(part: Resource, of: Resource) -> bool:
+        urns = declared.requests[part.name].propertyDependencies["bucket"].urns
+        return any(urn.endswith(f"::{of.name}") for urn in urns)
 
-    return [replace(resource, parts=parts(resource.name)) for resource in made]
+    return [replace(resource, parts=tuple(part for part in made if is_part(part, resource))) for resource in made]
 
 
 @pytest.mark.parametrize("access_mode", ["access-entry", "aws-auth"])
@@ -479,9 +463,9 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
     assert len(resources) > 20
     # Each rule had something to look at.
     types = {resource.type for resource in resources}
-    assert types >= {*STATE, *GUARDS, HOSTS[1], "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
+    assert types >= {*STATE, *GUARDS, INSTANCE, "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
     assert types >= {f"{RBAC}:ClusterRole", f"{RBAC}:ClusterRoleBinding"}
-    assert [r.props["userDataBase64"][:4] for r in resources if r.type == HOSTS[1]] == ["H4sI"]
+    assert [r.props["userDataBase64"][:4] for r in resources if r.type == INSTANCE] == ["H4sI"]
     assert [violation for resource in resources for rule in RULES for violation in rule.violations(resource)] == []
 
 
@@ -499,7 +483,7 @@ def test_an_unsafe_setting_of_the_program_breaks_its_rule() -> None:
 
 
 def test_a_secret_in_any_file_of_the_user_data_is_found() -> None:
-    host = next(r for r in declare("aws-auth") if r.type == HOSTS[1])
+    host = next(r for r in declare("aws-auth") if r.type == INSTANCE)
     text = gzip.decompress(base64.b64decode(host.props["userDataBase64"])).decode()
     files = [file["content"] for file in yaml.safe_load(text)["write_files"]]
     assert len(files) > 10

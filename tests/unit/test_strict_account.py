@@ -1,20 +1,15 @@
 """The emulated account refuses what AWS refuses, with AWS's code, even if the client does not check."""
 
 import json
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError
 
-from sandbox import strict_account
 from sandbox.account import REGION, made_up
-from sandbox.daemons import free_ports
 
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 ROLE = {"RoleName": "it", "AssumeRolePolicyDocument": json.dumps({"Version": "2012-10-17", **TRUST})}
@@ -27,17 +22,13 @@ IMAGE = {"ImageId": "ami-12345678", "MinCount": 1, "MaxCount": 1}
 Client = Callable[[str], Any]
 
 
-def client(endpoint: str, service: str) -> Any:
-    """As lax as a client can be."""
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
-    lax = Config(parameter_validation=False, retries={"total_max_attempts": 1})
-    return boto3.client(service, endpoint_url=endpoint, config=lax, **keys)
-
-
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Client]:
+    """Clients that check nothing themselves."""
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+    lax = Config(parameter_validation=False, retries={"total_max_attempts": 1})
     with made_up() as account:
-        yield lambda service: client(account.endpoint, service)
+        yield lambda service: boto3.client(service, endpoint_url=account.endpoint, config=lax, **keys)
 
 
 def refused(call: Callable[..., Any], **parameters: Any) -> str:
@@ -79,7 +70,6 @@ BAD = {
     "an unknown instance": ("ec2", "run_instances", {**IMAGE, "InstanceType": "t3.smal"}),
     "much user data": ("ec2", "run_instances", {**IMAGE, "UserData": "x" * 16385}),
     "a role with a blank": ("iam", "create_role", {**ROLE, "RoleName": "i t"}),
-    "a role's long name": ("iam", "create_role", {**ROLE, "RoleName": "x" * 65}),
     "a role for a minute": ("iam", "create_role", {**ROLE, "MaxSessionDuration": 60}),
     "a role's description": ("iam", "create_role", {**ROLE, "Description": "→"}),
     "a role's tag": ("iam", "create_role", {**ROLE, "Tags": [{"Key": "it*", "Value": ""}]}),
@@ -89,11 +79,9 @@ BAD = {
     "a parameter's name": ("ssm", "put_parameter", {**PARAMETER, "Name": "/it's"}),
     "AWS's own parameter": ("ssm", "put_parameter", {**PARAMETER, "Name": "/aws/it"}),
     "16 levels": ("ssm", "put_parameter", {**PARAMETER, "Name": "/it" * 16}),
-    "another type": ("ssm", "put_parameter", {**PARAMETER, "Type": "Text"}),
     "4 KiB": ("ssm", "put_parameter", {**PARAMETER, "Value": "x" * 4097}),
     "8 KiB": ("ssm", "put_parameter", {**PARAMETER, "Value": "x" * 8193, "Tier": "Advanced"}),
     "a cluster with a dot": ("eks", "create_cluster", {**CLUSTER, "name": "i.t"}),
-    "a cluster's long name": ("eks", "create_cluster", {**CLUSTER, "name": "x" * 101}),
     "a cluster without a role": ("eks", "create_cluster", {"name": "it"}),
     "a cluster's tag": ("eks", "create_cluster", {**CLUSTER, "tags": {"aws:it": ""}}),
     "a record of no type": ("route53", "change_resource_record_sets", record(Type="AA")),
@@ -164,16 +152,3 @@ def test_a_secret_is_not_repeated(aws: Client) -> None:
     with pytest.raises(ClientError, match=r"2 validation errors detected.*\*\*\*") as error:
         aws("ssm").put_parameter(Name="/it", Value=["hunter2"], Type="SecureText")
     assert "hunter2" not in str(error.value)
-
-
-def test_the_account_in_its_own_process_is_as_strict() -> None:
-    port = free_ports(1)[0]
-    with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(strict_account.command(port), stderr=subprocess.DEVNULL))
-        stack.callback(process.terminate)
-        ec2, listens = client(f"http://127.0.0.1:{port}", "ec2"), False
-        while not listens and process.poll() is None:
-            time.sleep(0.05)
-            with suppress(EndpointConnectionError):
-                listens = bool(ec2.describe_vpcs()["Vpcs"])
-        assert refused(ec2.create_security_group, GroupName="it", Description="Let's") == "InvalidParameterValue"
