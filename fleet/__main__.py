@@ -5,8 +5,9 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from pulumi import automation
 
@@ -107,6 +108,15 @@ def in_the_account() -> Iterator[OpenStack]:
     yield lambda name: nullcontext(automation.select_stack(name, work_dir=str(ROOT)))
 
 
+def clusters(config: Mapping[str, Any]) -> Iterator[str]:
+    """The clusters of a stack's file. What is no name there is left to the program's own message."""
+    yield config.get("teleport-eks:clusterName") or "demo"
+    additional = config.get("teleport-eks:additionalClusters")
+    for item in additional if isinstance(additional, list) else ():
+        if isinstance(item, dict) and isinstance(name := item.get("clusterName"), str):
+            yield name
+
+
 @contextmanager
 def on_stand_ins(names: Sequence[str]) -> Iterator[OpenStack]:
     """New stacks from the same files, in one fake account that has a cluster of each name in those files."""
@@ -116,7 +126,7 @@ def on_stand_ins(names: Sequence[str]) -> Iterator[OpenStack]:
         engine.install()
     except ServersMissingError as error:
         sys.exit(str(error))
-    with made_up(sorted({config.get("teleport-eks:clusterName") or "demo" for config in configs.values()})) as account:
+    with made_up(sorted({cluster for config in configs.values() for cluster in clusters(config)})) as account:
         yield lambda name: engine.throwaway(name, account, configs[name])
 
 

@@ -171,6 +171,7 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
         file = declared.get(name)
         return {
             "role": name,
+            "clusters": _clusters(allow, settings),
             "kubernetesGroups": allow.get("kubernetes_groups", []),
             # What the file says: neither SSM nor Teleport know of these two.
             "clusterRole": file.cluster_role if file else None,
@@ -192,26 +193,23 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
     files = {bot.bot: bot for bot in bots_roles.values()}
     given = {item["bot"]: item["roles"] for item in host["bots"]} if host else stored["bots"]
 
-    def bot(name: str) -> dict[str, Any]:
+    def bot(name: str) -> list[dict[str, Any]]:
+        """A bot, once for each of its roles."""
         file, in_ssm = files.get(name), stored["bots"].get(name)
         roles = given.get(name) or in_ssm or [role for role, listed in bots_roles.items() if listed.bot == name]
-        rows = [line(name) for name in roles]
-        state = rows[0]["state"] if file or in_ssm else BY_HAND
-        if state == "applied" and given.get(name) != in_ssm:
-            state = f"is another one {IN_TELEPORT}"
-        return {
-            "bot": name,
-            "jobs": file.on_github if file else None,
-            "roles": roles,
-            "kubernetesGroups": [group for row in rows for group in row["kubernetesGroups"]],
-            "clusterRole": file.cluster_role if file else None,
-            "namespaces": list(file.namespaces) if file else [],
-            "state": state,
-        }
+        rows = []
+        for row in map(line, roles):
+            del row["logins"], row["auditor"]  # no bot has these
+            if not file and not in_ssm:
+                row["state"] = BY_HAND
+            elif row["state"] == "applied" and given.get(name) != in_ssm:
+                row["state"] = f"is another one {IN_TELEPORT}"
+            rows.append({"bot": name, "jobs": file.on_github if file else None, **row})
+        return rows
 
     of_bots = {*bots_roles, *(name for roles in stored["bots"].values() for name in roles)}
     names = sorted({*wanted, *stored["roles"], *applied, *by_ssm, *by_teleport} - of_bots)
-    bots = [bot(name) for name in sorted({*files, *stored["bots"], *given})]
+    bots = [row for name in sorted({*files, *stored["bots"], *given}) for row in bot(name)]
     found: dict[str, Any] = {"time": now, "teams": [team(name) for name in names]}
     if not host:
         return found | {"people": None, "locks": None, "bots": bots}
@@ -224,6 +222,14 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
         for name, time in ended
     ]
     return found | {"people": people, "locks": locks, "bots": bots}
+
+
+def _clusters(allow: Mapping[str, Any], settings: Settings) -> list[str]:
+    """The clusters that a role of ``team_access.role`` is for; a role made by hand may say it in another way."""
+    if expression := allow.get("kubernetes_labels_expression"):
+        named = re.findall(r'labels\["cluster"\] == "([^"]*)"', expression)
+        return [name or settings.cluster_name for name in named] or [expression]
+    return list(settings.cluster_names) if allow.get("kubernetes_labels") else []
 
 
 def _mapped(mappings: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -26,7 +26,10 @@ def main() -> None:
         account_id=aws.get_caller_identity().account_id,
         region=region,
         stack=stack,
-        cluster=settings["teleport-eks:clusterName"],
+        clusters=[
+            settings["teleport-eks:clusterName"],
+            *(item["clusterName"] for item in settings.get("teleport-eks:additionalClusters", [])),
+        ],
         zone_id=aws.route53.get_zone(name=zone).zone_id if zone else None,
         domain_name=settings.get("teleport-eks:domainName"),
         state_bucket=config.get("stateBucket"),

@@ -8,7 +8,7 @@ calls and the sandbox's does not, by the provider's source (waiting, tags), and 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Scope:
     account_id: str
     region: str
     stack: str
-    cluster: str
+    clusters: Sequence[str]
     zone_id: str | None = None
     domain_name: str | None = None
     state_bucket: str | None = None
@@ -81,6 +81,10 @@ class Scope:
 
     def ec2(self, *kinds: str) -> list[str]:
         return [self.arn("ec2", f"{kind}/*") for kind in kinds]
+
+    def eks(self, pattern: str) -> list[str]:
+        """The ARNs of something of each cluster."""
+        return [self.arn("eks", pattern.format(cluster)) for cluster in self.clusters]
 
     @property
     def parameters(self) -> str:
@@ -127,8 +131,8 @@ def reading(scope: Scope) -> list[dict]:
     signals = [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")]
     statements = [
         _allow("Describe", "*", DESCRIBE),
-        _allow("Cluster", scope.arn("eks", f"cluster/{scope.cluster}"), seen("eks:DescribeCluster")),
-        _allow("AccessEntry", scope.arn("eks", f"access-entry/{scope.cluster}/*"), "eks:DescribeAccessEntry"),
+        _allow("Cluster", scope.eks("cluster/{}"), seen("eks:DescribeCluster")),
+        _allow("AccessEntry", scope.eks("access-entry/{}/*"), "eks:DescribeAccessEntry"),
         _allow("Parameters", [scope.parameters, images], seen("ssm:GetParameter"), "ssm:ListTagsForResource"),
         _allow(
             "Roles", scope.roles(), seen("iam:(GetRole|GetRolePolicy|ListAttachedRolePolicies)"), "iam:ListRolePolicies"
@@ -171,7 +175,7 @@ def reading(scope: Scope) -> list[dict]:
 
 def writing(scope: Scope) -> list[dict]:
     """What `pulumi up` and `pulumi destroy` need beyond reading."""
-    boundary, entries = scope.permissions_boundary, scope.arn("eks", f"access-entry/{scope.cluster}/*")
+    boundary, entries = scope.permissions_boundary, scope.eks("access-entry/{}/*")
     alarms = scope.arn("cloudwatch", f"alarm:teleport-eks/{scope.stack}/*")
     log_group = scope.arn("logs", f"log-group:/teleport-eks/{scope.stack}")
     named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
@@ -238,7 +242,7 @@ def writing(scope: Scope) -> list[dict]:
             "ClusterRule",
             scope.ec2("security-group"),
             RULES,
-            StringEquals={"aws:ResourceTag/aws:eks:cluster-name": scope.cluster},
+            StringEquals={"aws:ResourceTag/aws:eks:cluster-name": list(scope.clusters)},
         ),
         _allow("Rules", scope.ec2("security-group-rule"), RULES, EC2_TAGS),
         # IAM. The host's role is what the program makes it, so whoever may merge decides what its instance may do:
@@ -273,7 +277,7 @@ def writing(scope: Scope) -> list[dict]:
             scope.arn("dlm", "policy/*"),
             *("dlm:DeleteLifecyclePolicy", "dlm:UpdateLifecyclePolicy", _tags("dlm")),
         ),
-        _allow("CreateAccessEntry", scope.arn("eks", f"cluster/{scope.cluster}"), "eks:CreateAccessEntry"),
+        _allow("CreateAccessEntry", scope.eks("cluster/{}"), "eks:CreateAccessEntry"),
         _allow("WriteAccessEntry", entries, "eks:DeleteAccessEntry", "eks:UpdateAccessEntry", _tags("eks")),
         _allow("WriteAlarms", alarms, seen("cloudwatch:(DeleteAlarms|PutMetricAlarm)"), _tags("cloudwatch")),
         # The first alarm of an account that has EC2 do something makes this role, in whose name it does it.

@@ -51,6 +51,6 @@ def test_a_preview_makes_only_the_calls_that_its_role_may(
     monkeypatch.setenv(CALLS, str(tmp_path / "log"))
     engine.preview("dev", account, engine.configuration("dev") | engine.NO_CLUSTER)
     asked = {json.loads(line)[0] for line in (tmp_path / "log").read_text().splitlines()}
-    scope = Scope("aws", "123456789012", "eu-west-1", "dev", "demo")
+    scope = Scope("aws", "123456789012", "eu-west-1", "dev", ["demo"])
     assert {"eks:DescribeCluster", "ec2:DescribeSubnets", "ssm:GetParameter"} <= asked
     assert asked <= {action for statement in reading(scope) for action in statement["Action"]}

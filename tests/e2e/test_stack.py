@@ -375,7 +375,7 @@ def test_a_destroy_leaves_the_cluster_as_it_was_and_the_pipelines_roles_may_do_i
 
     calls = renamed.called()
     scope = Scope(
-        *("aws", "123456789012", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com"),
+        *("aws", "123456789012", "eu-west-1", "dev", ["demo", "staging"], "Z1", "teleport.example.com"),
         iam_path="/platform/",
         recordings_in_s3=True,
     )

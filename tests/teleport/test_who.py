@@ -42,7 +42,7 @@ def test_teams_people_and_bots(site: Site) -> None:
     assert not {"editor", "bot-ci"} & found["teams"].keys(), "Teleport's own"
     assert found["bots"].keys() == {"ci"}
     bot = found["bots"]["ci"]
-    assert (bot["roles"], bot["kubernetesGroups"]) == (["kube-acme-dev"], ["dev"])
+    assert (bot["role"], bot["kubernetesGroups"]) == ("kube-acme-dev", ["dev"])
     assert bot["state"] == "not from the stack: made with tctl"
     person = found["people"]["tara"]
     assert (sorted(person["roles"]), person["state"]) == (["kube-acme-audit", "kube-acme-tilers"], "signed in")

@@ -96,7 +96,7 @@ def test_the_host_may_decrypt_only_its_own_parameters() -> None:
 
 def test_the_pipelines_roles_follow() -> None:
     scope = Scope(
-        *("aws", "111122223333", "eu-west-1", "dev", "demo", "Z1", "teleport.example.com", "state", KEY),
+        *("aws", "111122223333", "eu-west-1", "dev", ["demo"], "Z1", "teleport.example.com", "state", KEY),
         permissions_boundary=BOUNDARY,
         iam_path="/platform/",
         kms_key_arn=KEY,

@@ -21,7 +21,7 @@ SCOPE = Scope(
     account_id="123456789012",
     region="eu-west-1",
     stack="production",
-    cluster="demo",
+    clusters=["demo", "tools"],
     zone_id="Z1",
     domain_name="teleport.example.com",
     state_bucket="state",
@@ -67,7 +67,7 @@ def test_the_up_role_restores_the_stacks_own_snapshots_and_no_others() -> None:
 
 
 def test_a_stack_without_zone_bucket_and_key_gets_no_permission_for_them() -> None:
-    bare = Scope("aws", "123456789012", "eu-west-1", "production", "demo")
+    bare = Scope("aws", "123456789012", "eu-west-1", "production", ["demo"])
     assert not {a.partition(":")[0] for a in actions(reading(bare)) | actions(writing(bare))} & {"route53", "s3", "kms"}
 
 

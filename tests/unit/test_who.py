@@ -13,7 +13,7 @@ from botocore.stub import ANY, Stubber
 
 from fleet import who
 from sandbox.account import REGION, Account, made_up
-from teleport_eks.settings import Bot, Grant, parse
+from teleport_eks.settings import AdditionalCluster, Bot, Grant, parse
 from teleport_eks.team_access import role
 
 INSTANCE = "i-0123456789abcdef0"
@@ -186,16 +186,40 @@ def test_what_a_person_can_do(allow: dict, locks: list[dict], state: str) -> Non
     assert LONG_AGO not in [item["until"] for item in found["locks"]], "it has ended"
 
 
+def test_which_clusters_a_role_is_for() -> None:
+    tools = [{"clusterName": "tools", "teams": [TEAM_OF_TOOLS]}, {"clusterName": "same"}]
+    given = settings(DEV).model_copy(
+        update={"additional_clusters": tuple(map(AdditionalCluster.model_validate, tools))}
+    )
+    roles = [role(grant, given, "prod") for grant in given.grants]
+    found = who.report(given, "prod", stored(*roles, mappings=()), None)
+    assert {row["role"]: row["clusters"] for row in found["teams"]} == {
+        NAME: ["demo", "same"],
+        "kube.tools.acme-ops": ["tools"],
+    }
+    by_hand = role(Grant(given.teams[0]), given, "prod")
+    del by_hand["spec"]["allow"]["kubernetes_labels"]
+    by_hand["spec"]["allow"]["kubernetes_labels_expression"] = 'labels["env"] == "x"'
+    (row, _) = who.report(given, "prod", stored(by_hand, mappings=()), None)["teams"]
+    assert row["clusters"] == ['labels["env"] == "x"']
+
+
 def test_the_tables_have_what_the_json_has() -> None:
     answer = host(locks=[lock(NEVER, user="ada")], bots=[{"bot": "ci", "roles": [NAME]}])
     found = who.report(settings(DEV), "prod", stored(DOCUMENT), answer)
     shown = who.text({"stack": "prod", "hostname": None, "problem": "", **found})
-    assert "TEAM      ROLE           KUBERNETES GROUPS  CLUSTER ROLE  NAMESPACES  LOGINS  AUDITOR  STATE\n" in shown
-    assert f"acme/dev  {NAME}  dev                edit          shop        -       -        applied\n" in shown
+    assert (
+        "TEAM      ROLE           CLUSTERS  KUBERNETES GROUPS  CLUSTER ROLE  NAMESPACES  LOGINS  AUDITOR  STATE\n"
+        in shown
+    )
+    assert (
+        f"acme/dev  {NAME}  demo      dev                edit          shop        -       -        applied\n" in shown
+    )
     assert f"an-id  user ada  {NEVER}  laptop lost\n" in shown
-    assert re.search(f"\nci +- +{NAME} +dev +- +- +not from the stack", shown)
+    assert re.search(f"\nci +- +{NAME} +demo +dev +edit +shop +not from the stack", shown)
 
 
+TEAM_OF_TOOLS = {"organization": "acme", "team": "ops", "kubernetesGroups": ["ops"]}
 BOT = {"repository": "acme/shop", "environment": "live", "kubernetesGroups": ["shop"]}
 OF_SHOP = {"bot": "acme-shop-live", "roles": ["kube-bot-acme-shop-live"]}
 
@@ -218,7 +242,7 @@ def test_where_a_bot_is_on_its_way(listed: bool, in_ssm: bool, in_teleport: list
     ssm = stored(*[document] * in_ssm, mappings=()) | {"bots": {OF_SHOP["bot"]: OF_SHOP["roles"]} if in_ssm else {}}
     answer = None if in_teleport is None else host(None, (), bots=in_teleport) | {"roles": [role_of_it] * in_ssm}
     found = who.report(given, "prod", ssm, answer)
-    (row,) = found["bots"]
+    row, *_ = found["bots"]  # one for each role
     assert (row["bot"], row["jobs"], row["state"]) == (
         "acme-shop-live",
         "acme/shop, environment live" if listed else None,
