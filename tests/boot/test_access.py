@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from tests.boot.rig import SECRET, Host, Rig, connector, role
+from tests.boot.rig import ACCESS, SECRET, Host, Rig, connector, role
 
-ACCESS = "teleport-access"
 BACKEND = "/var/lib/teleport/backend.json"
 CHECK, GITHUB = "health_check_config/default-kube", "github/github"
 EMPTIED = ["create lock/teleport-eks-a", "create role/a"]
@@ -52,7 +51,7 @@ def restart(host: Host) -> None:
     host.resume()
 
 
-def test_the_stack_is_applied_once(rig: Rig, running: Host) -> None:
+def test_each_change_of_the_stack_is_applied_once(rig: Rig, running: Host) -> None:
     assert sync(running) == []
     assert {name: item["spec"] for name, item in running.resources().items()} == {CHECK: {"match": {"disabled": True}}}
     rig.set_teams(running, "a", "b")
@@ -66,19 +65,6 @@ def test_the_stack_is_applied_once(rig: Rig, running: Host) -> None:
     restart(running)
     assert sync(running) == everything, "a boot forgets what was applied"
     assert sync(running) == []
-
-
-def test_the_unit_remembers_what_it_applied_although_teleport_shows_it_late(rig: Rig, running: Host) -> None:
-    rig.set_teams(running, "a")
-    sync(running)
-    assert json.loads(running.read("/run/teleport-eks/access.json")).keys() == {"role/a", GITHUB, CHECK}
-    running.write(BACKEND, json.dumps({name: item for name, item in running.resources().items() if name != "role/a"}))
-    assert sync(running) == ["create role/a"]
-
-
-def test_a_team_is_added_and_another_removed(rig: Rig, running: Host) -> None:
-    rig.set_teams(running, "a", "b")
-    sync(running)
     rig.set_teams(running, "b", "c")
     # Role a allows nothing before anything else happens. The connector no longer names it before it is deleted.
     assert sync(running) == [*EMPTIED, "create role/c", "create github/github", "rm role/a"]
@@ -103,19 +89,6 @@ def test_a_removed_role_that_somebody_holds_allows_nothing_until_the_team_is_bac
     sync(running)
     set_holders(running, "b")
     assert sync(running) == ["rm role/a"]
-
-
-def test_a_removed_team_loses_access_even_if_the_connector_is_refused(rig: Rig, running: Host) -> None:
-    rig.set_teams(running, "a", "b")
-    sync(running)
-    set_holders(running, "a")
-    rig.set_teams(running, "b")
-    let_caches_settle(running)
-    running.break_command("tctl", "fail", 1, '"kind": "github"')  # Teleport cannot ask GitHub about the organization
-    run = running.start(ACCESS)
-    assert "made to fail" in run.console, run
-    assert running.resources()["role/a"]["spec"].get("allow", {}) == {}
-    assert sync(running) == ["create github/github"]
 
 
 def test_github_is_taken_out_of_the_stack(rig: Rig, running: Host) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.boot.rig import ALWAYS, SECRET, Host, Rig, wait_for
+from tests.boot.rig import ACCESS, ALWAYS, BOOT, CERTIFICATE, SECRET, Host, Rig, wait_for
 
 DENIED = b'{"__type": "AccessDeniedException", "message": "not authorized"}'
 PROBLEM = b'{"type": "urn:ietf:params:acme:error:serverInternal", "detail": "try later", "status": 500}'
@@ -38,7 +38,6 @@ class Step:
         return host.world.fault(self.server, kind, times, **(more if kind == "fail" else {})).reached.is_set
 
 
-BOOT, CERTIFICATE, ACCESS = "teleport-bootstrap", "teleport-certificate", "teleport-access"
 REFUSED = "step certificate: refused"
 STEPS = {
     "address": Step(BOOT, "step address: failed", "ADDRESS_WAIT", server="imds GET .*public-ipv4"),
@@ -89,21 +88,19 @@ def assert_fails(host: Host, step: str, kind: str) -> None:
 
 
 def test_a_step_that_fails(host: Host, step: str) -> None:
-    for kind in ("fail", "fail", *(["rubbish"] if step not in PRINT_NOTHING else [])):
+    for kind in ("fail", "fail", *(["rubbish"] if step not in PRINT_NOTHING else []), "hang"):
         assert_fails(host, step, kind)
     assert_works(host, step)
 
 
-def test_a_step_that_hangs(host: Host, step: str) -> None:
-    assert_fails(host, step, "hang")
-    assert_works(host, step)
-
-
-def test_a_step_that_is_killed(host: Host, step: str) -> None:
+def test_a_step_that_is_killed_or_hit_by_a_power_cut(host: Host, step: str) -> None:
     has_happened = STEPS[step].inject(host, "hang", times=1)
     process = host.begin(STEPS[step].unit)
     wait_for(lambda: has_happened() or process.poll() is not None, "the step was not reached")
     assert process.poll() is None, process.communicate()
-    host.kill(STEPS[step].unit)
+    if STEPS[step].unit == BOOT:
+        host.reboot()
+    else:
+        host.kill(STEPS[step].unit)
     process.communicate()
     assert_works(host, step)

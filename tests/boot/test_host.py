@@ -6,25 +6,14 @@ import socket
 import subprocess
 
 import pytest
+import trustme
 
-from tests.boot.rig import NEWER, VERSION, Host, Rig, libfaketime, wait_for
+from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, libfaketime, pem, wait_for
 
-BOOT, CERTIFICATE = "teleport-bootstrap", "teleport-certificate"
 TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "maintenance")}
 ARCHIVE = f"/teleport-v{VERSION}-linux-amd64-bin.tar.gz"
 CACHE = "/var/cache/teleport-eks"
-# A pair for another name, in /tmp.
-MAKE_OTHER = (
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=other "
-    "-addext subjectAltName=DNS:other -keyout /tmp/key.pem -out /tmp/cert.pem 2>/dev/null"
-)
-# The host does not trust the authority that signed this pair. An expired certificate looks the same.
-MAKE_FOREIGN = (
-    f"{MAKE_OTHER}; cd /tmp; printf subjectAltName=DNS:h0.example.org >e; "
-    "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout k.pem -out r.pem; "
-    "openssl x509 -req -in r.pem -CA cert.pem -CAkey key.pem -days 1 -extfile e -out c.pem; "
-    "cd /var/lib/teleport/tls/current; cp /tmp/k.pem key.pem; cp /tmp/c.pem cert.pem"
-)
+TLS = "/var/lib/teleport/tls"
 
 
 def boot(host: Host) -> None:
@@ -42,6 +31,11 @@ def fail_to_boot(host: Host, reason: str) -> None:
 def get_certificate(host: Host) -> None:
     assert host.start(CERTIFICATE).code == 0
     host.wait_trusted()
+
+
+def write_pair(host: Host, folder: str, pair: trustme.LeafCert) -> None:
+    host.write(f"{folder}/key.pem", pem(pair.private_key_pem))
+    host.write(f"{folder}/cert.pem", pem(pair.cert_chain_pems[0]))
 
 
 def server_version(host: Host) -> str:
@@ -87,20 +81,7 @@ def test_after_a_reboot_the_proxy_does_not_wait_for_the_network(running: Host) -
     assert running.ping() == before
 
 
-def test_power_cuts_in_the_first_boot(bare: Host) -> None:
-    for line in ("step volume: mounted", "step pair:", "step address:", "step teleport:"):
-        process = bare.begin(BOOT)
-        assert process.stdout
-        assert any(line in printed for printed in process.stdout), line
-        bare.power_off()
-        process.communicate()
-        bare.power_on()
-    boot(bare)
-
-
-def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(
-    bare: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(bare: Host) -> None:
     bare.configure(READY_WAIT="1")
     with socket.create_server(("", 3080)):
         fail_to_boot(bare, "step start: failed: Teleport does not answer on 3080")
@@ -108,14 +89,6 @@ def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(
     bare.repair()
     boot(bare)
     assert set(bare.read("/run/rig/queued").split()) == {"teleport-certificate.service"}
-    bare.sh("systemctl stop teleport.service")
-    # Teleport does not start if the cluster's authority is not a certificate.
-    bare.configure(READY_WAIT="1")
-    with monkeypatch.context() as patch:
-        patch.setattr(bare.world.cluster, "certificate_authority", {"data": "bm9uZQ=="})
-        fail_to_boot(bare, "Teleport does not answer on 3080")
-    bare.repair()
-    boot(bare)
 
 
 def test_people_on_the_host_do_not_get_the_instance_role(running: Host) -> None:
@@ -163,7 +136,7 @@ def test_without_the_volume_teleport_makes_no_new_authority(running: Host) -> No
     fail_to_boot(running, "step volume: failed: volume vol-0123456789abcdef0 is not attached")
     assert running.sh("ls /var/lib/teleport") == "", "nothing is written below the mount point"
     # Teleport does not start by hand either, even with all files that it needs.
-    running.sh(f"{MAKE_OTHER}; mkdir -p /var/lib/teleport/tls/current; cp /tmp/*.pem /var/lib/teleport/tls/current")
+    write_pair(running, f"{TLS}/current", running.world.authority.issue_cert(running.config.hostname))
     with pytest.raises(AssertionError, match="is not a mount point"):
         running.sh("systemctl start teleport.service")
     assert running.ping() is None
@@ -238,8 +211,10 @@ def test_an_upgrade_that_fails_leaves_the_running_version_until_it_works(running
         assert running.sh(f"ls -A {CACHE} /opt/teleport | grep -F -e .new -e .gz", check=False) == "", case
         world.downloads = dict(good)
         running.repair()
-    running.write_user_data()
+    world.clear()
+    running.write_user_data(teleport_sha256=hashlib.sha256(good[ARCHIVE.replace(VERSION, NEWER)]).hexdigest())
     boot(running)
+    assert not [request for request in world.requests if "sha256" in request], "the pinned digest is used instead"
     assert running.ping() == {**(before or {}), "server_version": NEWER}
     assert running.sh("ls /opt/teleport").split() == [VERSION, NEWER, "current"], "the one before is kept"
 
@@ -264,33 +239,28 @@ def test_a_useless_half_of_a_download_is_dropped(bare: Host) -> None:
     boot(bare)
 
 
-def test_a_pinned_digest_replaces_the_published_one(rig: Rig) -> None:
-    host = rig.host(rig.volume(), teleport_sha256="0" * 64)
-    fail_to_boot(host, "nothing was unpacked")
-    assert host.sh("ls /opt/teleport") == ""
-    host.write_user_data(teleport_sha256=hashlib.sha256(rig.world.downloads[ARCHIVE]).hexdigest())
-    boot(host)
-    assert not [request for request in rig.world.requests if "sha256" in request]
-
-
 # -- the pair ------------------------------------------------------------------------------------
 
 
 def test_a_pair_that_teleport_does_not_start_with_is_replaced(running: Host) -> None:
+    name, authority = running.config.hostname, running.world.authority
+    write_pair(running, "/tmp/other", authority.issue_cert("other.example.org"))  # noqa: S108  on the rig's host
+    # Such as a certificate that has expired, or that Let's Encrypt's staging has issued.
+    write_pair(running, "/tmp/untrusted", trustme.CA().issue_cert(name))  # noqa: S108
     for damage in (
         "rm -r tls/current/",
         "ln -sfn nowhere tls/current",
         ": >tls/current/cert.pem",
         "rm -r tls",
         "mkdir tls/.new; cp tls/current/key.pem tls/.new/; ln -s .new tls/.current; rm tls/current",
-        f"{MAKE_OTHER}; cp /tmp/key.pem tls/current/key.pem",
-        f"{MAKE_OTHER}; cp /tmp/*.pem tls/current/",
-        MAKE_FOREIGN,
+        "cp /tmp/other/key.pem tls/current/",
+        "cp /tmp/other/* tls/current/",
+        "cp /tmp/untrusted/* tls/current/",
     ):
         running.sh("systemctl stop teleport.service")
         running.sh(f"cd /var/lib/teleport; {damage}", check=False)
         boot(running)
-        left = running.sh("ls -A /var/lib/teleport/tls").split()
+        left = running.sh(f"ls -A {TLS}").split()
         assert len(left) == 2, f"something is left over after {damage}"
         assert "current" in left
     running.write_user_data(hostname="other.example.org")

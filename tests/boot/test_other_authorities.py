@@ -3,16 +3,17 @@
 import contextlib
 import os
 import socket
-import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import trustme
 
 from sandbox.binaries import binaries
-from tests.boot.rig import Host, World, wait_for
-from tests.boot.test_certificate import CERTIFICATE, REFUSED, both_versions, either, make_due
+from tests.boot.rig import CERTIFICATE, Host, World, pem, wait_for
 
-__all__ = ["either"]  # a fixture
 BINDING, PEBBLE, MANAGEMENT = 8020, 8021, 8022  # ports in the world's network
 # 32 bytes, which is what it takes; it begins like an option.
 CANARY = f"-{os.urandom(21).hex()[1:]}A"
@@ -68,7 +69,6 @@ def wait_served(host: Host, before: str) -> None:
     wait_for(lambda: host.certificate() not in ("", before), "Teleport does not serve the new certificate")
 
 
-@both_versions
 def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) -> None:
     bind(either, private_ca=root)
     before, world = either.certificate(), either.world
@@ -88,7 +88,7 @@ def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) ->
     assert places(either, "kid-1"), "it would be found"
     assert places(either, CANARY) == []
     # Once there is an account, nobody reads the key.
-    make_due(either)
+    either.make_renewal_due()
     world.clear()
     before = either.certificate()
     assert either.start(CERTIFICATE).code == 0
@@ -96,7 +96,6 @@ def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) ->
     assert not any(KEY_READ in request for request in world.requests)
 
 
-@both_versions
 def test_a_wrong_key_is_a_refusal_and_another_id_is_tried_at_once(either: Host, root: str) -> None:
     bind(either, private_ca=root)
     either.configure(PAUSE_FIRST="3000", PAUSE_MAX="3000")
@@ -115,77 +114,50 @@ def test_a_key_that_is_not_there_yet_is_no_refusal(running: Host, root: str) -> 
     running.world.set_parameters(running.config.parameters_path, {})
     run = running.start(CERTIFICATE)
     assert "failed: cannot read /teleport-eks/s0/acme/eab-key" in run.console, run
-    assert not running.read(REFUSED)
+    assert not running.read("/var/lib/teleport/letsencrypt/refused")
 
 
-@pytest.mark.usefixtures("root")
-def test_a_private_authority_is_not_trusted_without_its_root(running: Host) -> None:
-    bind(running)
-    run = running.start(CERTIFICATE)
-    assert "the new certificate is not used: this host does not trust it" in run.console, run
-
-
-class Authority:
-    """A private authority that signs with openssl."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._openssl("req", "-x509", *self._key("root"), "-subj", "/CN=root", "-out", "root.pem", "-days", "9")
-        self.root = (folder / "root.pem").read_text()
-
-    def _key(self, name: str) -> list[str]:
-        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
-
-    def pair(self, name: str) -> tuple[str, str]:
-        """A new key, and its certificate for ``name`` with the root behind it."""
-        self._openssl("req", *self._key("leaf"), "-subj", f"/CN={name}", "-out", "leaf.csr")
-        (self.folder / "san").write_text(f"subjectAltName=DNS:{name}")
-        sign = ["-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-extfile", "san", "-days", "5"]
-        self._openssl("x509", "-req", "-in", "leaf.csr", *sign, "-out", "leaf.pem")
-        return (self.folder / "leaf.key").read_text(), (self.folder / "leaf.pem").read_text() + self.root
-
-
-class Store:
+class Store(NamedTuple):
     """Where the operator keeps the pair."""
 
-    def __init__(self, host: Host, service: str) -> None:
-        self.host, self.manager = host, host.world.aws(service) if service == "secretsmanager" else None
-        if self.manager:
-            self.arn = self.manager.create_secret(Name=os.urandom(8).hex(), SecretString="-")["ARN"]
-        else:
-            self.arn = put(host, "own", "-")
-
-    def write(self, pair: str) -> None:
-        if self.manager:
-            self.manager.put_secret_value(SecretId=self.arn, SecretString=pair)
-        else:
-            put(self.host, "own", pair)
+    arn: str
+    write: Callable[[str], object]
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority() -> trustme.CA:
+    """A private authority below its root, as many are."""
+    return trustme.CA().create_child_ca()
 
 
 @pytest.fixture(params=["ssm", "secretsmanager"])
-def store(request: pytest.FixtureRequest, running: Host, authority: Authority) -> Store:
+def store(request: pytest.FixtureRequest, running: Host, authority: trustme.CA) -> Store:
     """What the host that is `running` takes its certificate from."""
-    made = Store(running, request.param)
-    restart(running, certificate_arn=made.arn, private_ca=authority.root)
+    if request.param == "ssm":
+        made = Store(put(running, "own", "-"), partial(put, running, "own"))
+    else:
+        manager = running.world.aws("secretsmanager")
+        arn = manager.create_secret(Name=os.urandom(8).hex(), SecretString="-")["ARN"]
+        made = Store(arn, lambda pair: manager.put_secret_value(SecretId=arn, SecretString=pair))
+    assert authority.parent_cert
+    restart(running, certificate_arn=made.arn, private_ca=pem(authority.parent_cert.cert_pem))
     return made
 
 
+def issue(authority: trustme.CA, name: str) -> tuple[str, str]:
+    """A new key, and its certificate for ``name`` with the chain behind it."""
+    made = authority.issue_cert(name)
+    return pem(made.private_key_pem), "".join(map(pem, made.cert_chain_pems))
+
+
 def test_the_own_pair_is_installed_and_replaced_without_a_restart(
-    running: Host, store: Store, authority: Authority
+    running: Host, store: Store, authority: trustme.CA
 ) -> None:
     pid, name = running.read("/run/teleport.pid"), running.config.hostname
     running.world.clear()
     with socket.create_server(("", 80)):
         # The order of key and chain does not matter.
-        for text in ("".join(authority.pair(name)), "".join(reversed(authority.pair(name)))):
+        for text in ("".join(issue(authority, name)), "".join(reversed(issue(authority, name)))):
             before = running.certificate()
             store.write(text)
             run = running.start(CERTIFICATE)
@@ -202,31 +174,30 @@ def test_the_own_pair_is_installed_and_replaced_without_a_restart(
     assert running.data() == written, "nothing is written if nothing is new"
 
 
-def test_an_own_pair_that_cannot_be_used_changes_nothing(running: Host, store: Store, authority: Authority) -> None:
-    key, chain = authority.pair(running.config.hostname)
-    other_key, _ = authority.pair(running.config.hostname)
-    other_name = "".join(authority.pair("other.example.org"))
-    stranger = "".join(Authority(authority.folder).pair(running.config.hostname))
+def test_an_own_pair_that_cannot_be_used_or_read_changes_nothing(
+    running: Host, store: Store, authority: trustme.CA
+) -> None:
+    name = running.config.hostname
+    key, chain = issue(authority, name)
+    other_key, _ = issue(authority, name)
     before = running.certificate()
-    for text, why in (
-        (chain, "a file is missing"),
-        (other_key + chain, "the key does not belong to the certificate"),
-        (other_name, f"the certificate is not for {running.config.hostname}"),
-        (stranger, "this host does not trust it"),
-    ):
-        store.write(text)
+
+    def refuse(reason: str) -> None:
         run = running.start(CERTIFICATE)
         assert run.code
-        assert f"the pair in service stays: {why}" in run.console, run
+        assert reason in run.console, run
         assert key.splitlines()[1] not in run.console + run.journal
         assert running.certificate() == before
         assert not running.path("/var/lib/teleport/tls/.fetched").exists()
 
-
-def test_an_own_pair_that_cannot_be_read_changes_nothing(running: Host, store: Store) -> None:
-    before, gone = running.certificate(), store.arn.replace("own", "gone").replace(":secret:", ":secret:x")
+    for text, why in (
+        (chain, "a file is missing"),
+        (other_key + chain, "the key does not belong to the certificate"),
+        ("".join(issue(authority, "other.example.org")), f"the certificate is not for {name}"),
+        ("".join(issue(trustme.CA(), name)), "this host does not trust it"),
+    ):
+        store.write(text)
+        refuse(f"the pair in service stays: {why}")
+    gone = store.arn.replace("own", "gone").replace(":secret:", ":secret:x")
     running.write_user_data(certificate_arn=gone)
-    run = running.start(CERTIFICATE)
-    assert run.code
-    assert f"cannot read {gone}; the pair in service stays" in run.console, run
-    assert running.certificate() == before
+    refuse(f"cannot read {gone}; the pair in service stays")

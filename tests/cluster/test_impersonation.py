@@ -1,16 +1,13 @@
 """What the proxy's identity can do in a real cluster, tried as an attacker who has it would."""
 
-import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
-import yaml
 from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 from urllib3 import HTTPHeaderDict
@@ -43,16 +40,10 @@ class Api:
         return self.pool.request(method, self.server + path, body=data, headers=sent, retries=False).status
 
 
-def identity(plane: ControlPlane, folder: Path, user: str = "", groups: Sequence[str] = ()) -> Api:
-    """Somebody with a certificate, or with an empty ``user`` nobody in particular."""
-    (folder / "ca").write_bytes(base64.b64decode(plane.ca_data))
-    cert = key = None
-    if user:
-        config = yaml.safe_load(plane.kubeconfig_for(user, groups).read_text())["users"][0]["user"]
-        cert, key = folder / "cert", folder / "key"
-        cert.write_bytes(base64.b64decode(config["client-certificate-data"]))
-        key.write_bytes(base64.b64decode(config["client-key-data"]))
-    return Api(urllib3.PoolManager(ca_certs=str(folder / "ca"), cert_file=cert, key_file=key), plane.server)
+def identity(plane: ControlPlane, user: str, groups: Sequence[str] = ()) -> Api:
+    """Somebody with a certificate of the cluster's authority."""
+    client = new_client_from_config(str(plane.kubeconfig_for(user, groups)))
+    return Api(client.rest_client.pool_manager, plane.server)
 
 
 def acting(user: str, *groups: str, **more: str) -> list[tuple[str, str]]:
@@ -62,13 +53,16 @@ def acting(user: str, *groups: str, **more: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def proxy(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Api:
-    return identity(control_plane, tmp_path_factory.mktemp("proxy"), NAMES.username, [NAMES.group])
+def proxy(control_plane: ControlPlane) -> Api:
+    return identity(control_plane, NAMES.username, [NAMES.group])
 
 
 @pytest.fixture(scope="module")
-def nobody(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Api:
-    return identity(control_plane, tmp_path_factory.mktemp("nobody"))
+def nobody(control_plane: ControlPlane) -> Api:
+    """A client without credentials."""
+    settings = new_client_from_config(str(control_plane.kubeconfig)).configuration
+    settings.cert_file = settings.key_file = None
+    return Api(kubernetes.ApiClient(settings).rest_client.pool_manager, control_plane.server)
 
 
 def wait_for(review: Any, subject: dict, rule: dict, allowed: bool) -> None:

@@ -147,7 +147,7 @@ def test_names_with_a_meaning_in_yaml_are_quoted(username: str, groups: tuple[st
         ("- rolearn: !Ref a\n", ", line 1, column 12"),
         ("- a: 2020-13-45\n", " cannot be read"),
         ("- a: !!int x\n", " cannot be read"),
-        ("[" * 5000, " cannot be read"),
+        ("[" * 1000, " cannot be read"),
     ],
 )
 def test_a_malformed_map_is_refused_with_its_place(text: str, where: str) -> None:
@@ -286,10 +286,10 @@ def test_an_entry_that_could_not_work_is_refused(arn: str, username: str, groups
         Entry(arn, username, groups)
 
 
-def test_a_map_of_five_thousand_entries_is_edited() -> None:
+def test_a_map_of_a_thousand_entries_is_edited() -> None:
     text = "".join(
         f"# team {n}\n- rolearn: arn:aws:iam::111122223333:role/{n}\n  username: team-{n}\n  groups: [teams]\n"
-        for n in range(5000)
+        for n in range(1000)
     )
     assert add(text, ENTRY) == text + WRITTEN
     assert remove(text + WRITTEN, ENTRY) == text
