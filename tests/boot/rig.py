@@ -488,7 +488,6 @@ class Host:
             "SSL_CERT_FILE": "/etc/rig-trusted.pem",
             "PAUSE_FIRST": "0",
             "PAUSE_MAX": "0",
-            "RIG_RELOAD": "0.1",
             **self.settings,
         }
         self.write("/etc/rig.env", "".join(f"{key}={value}\n" for key, value in values.items()))
@@ -612,6 +611,14 @@ class Host:
         with contextlib.suppress(OSError):
             return ssl.get_server_certificate(("127.0.0.1", int(self.config.settings.web_port)))
         return ""
+
+    def places(self, text: str) -> list[str]:
+        """Where ``text`` is: in a process's arguments or environment, or in a file, in memory or on a disk."""
+        self.write("/dev/pattern", text)  # an argument of grep would be found too
+        here = "/run /dev/shm /var/lib/teleport /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
+        found = self.sh(f"grep -rlsFf /dev/pattern {here}", check=False)
+        pattern = self.path("/dev/pattern")
+        return (found + self.world.run("sh", "-c", f"grep -rlsFf {pattern} {self.files}/upper || true")).split()
 
     def resources(self) -> dict[str, Any]:
         return json.loads(self.read("/var/lib/teleport/backend.json") or "{}")

@@ -1,11 +1,9 @@
 """A certificate from elsewhere than Let's Encrypt: from who binds accounts, from a private CA, the operator's own."""
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -49,22 +47,6 @@ def bind(host: Host, **changes: object) -> None:
     restart(host, **changes)
 
 
-def places(host: Host, text: str) -> list[str]:
-    """Where ``text`` is on the host: in a process's arguments or environment, or in a file."""
-    namespace, found, places = os.readlink(f"/proc/{host.pid}/ns/pid"), [], []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if os.readlink(process / "ns/pid") == namespace:
-                found += [process / "cmdline", process / "environ"]
-    for folder in ("run", "dev/shm", "var/lib/teleport"):
-        found += [path for path in host.path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
-    for path in found:
-        with contextlib.suppress(OSError):
-            places += [str(path)] * (text.encode() in path.read_bytes())
-    disk = f"grep -rlFe '{text}' {host.files}/upper || true"  # all that was written to the root disk, /tmp and logs too
-    return places + host.world.run("sh", "-c", disk).split()
-
-
 def wait_served(host: Host, before: str) -> None:
     wait_for(lambda: host.certificate() not in ("", before), "Teleport does not serve the new certificate")
 
@@ -76,8 +58,8 @@ def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) ->
     process = either.begin(CERTIFICATE)
     assert fault.reached.wait(60), "certbot does not register"
     # Now certbot has the key.
-    assert any("cmdline" in place for place in places(either, "eab-kid=kid-1")), "it would be found"
-    assert places(either, CANARY) == []
+    assert any("cmdline" in place for place in either.places("eab-kid=kid-1")), "it would be found"
+    assert either.places(CANARY) == []
     world.clear()
     console, journal = process.communicate(timeout=120)
     run = either.start(CERTIFICATE)
@@ -85,8 +67,8 @@ def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) ->
     wait_served(either, before)
     assert any(KEY_READ in request for request in world.requests)
     assert CANARY not in console + journal + run.console + run.journal
-    assert places(either, "kid-1"), "it would be found"
-    assert places(either, CANARY) == []
+    assert either.places("kid-1"), "it would be found"
+    assert either.places(CANARY) == []
     # Once there is an account, nobody reads the key.
     either.make_renewal_due()
     world.clear()

@@ -116,23 +116,6 @@ def test_the_entry_is_written_like_the_others(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("username", "groups"),
-    [
-        ("teleport", ()),
-        *(
-            (name, (name,))
-            for name in ("{{SessionName}}", "yes", "0123", "a: b #c", 'say "hi"', "back\\slash", "Zoë 🚀", "~")
-        ),
-    ],
-)
-def test_names_with_a_meaning_in_yaml_are_quoted(username: str, groups: tuple[str, ...]) -> None:
-    entry = Entry(ROLE, username, groups)
-    for text in (NODES, "[]", ""):
-        assert parsed(add(text, entry))[-1] == entry.fields()
-        assert remove(add(text, entry), entry) == text
-
-
-@pytest.mark.parametrize(
     ("text", "where"),
     [
         ("a: b\n", ", line 1, column 1"),  # not a list
@@ -286,15 +269,6 @@ def test_an_entry_that_could_not_work_is_refused(arn: str, username: str, groups
         Entry(arn, username, groups)
 
 
-def test_a_map_of_a_thousand_entries_is_edited() -> None:
-    text = "".join(
-        f"# team {n}\n- rolearn: arn:aws:iam::111122223333:role/{n}\n  username: team-{n}\n  groups: [teams]\n"
-        for n in range(1000)
-    )
-    assert add(text, ENTRY) == text + WRITTEN
-    assert remove(text + WRITTEN, ENTRY) == text
-
-
 # Maps that nobody has thought of.
 
 
@@ -325,7 +299,10 @@ def flow_maps(draw: st.DrawFn) -> str:
 ANY_TEXT = st.text(st.sampled_from("-ab: \n\r\t[]{}\"'#&*|>,?!%.`\ufeff\x85\u2028"), max_size=25)
 MAPS = st.one_of(block_maps(), block_maps(), block_maps(), flow_maps(), st.sampled_from(EMPTY))
 LINE_ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r"])
-NAMES = st.text(st.characters(min_codepoint=32, exclude_categories=("C", "Z")), min_size=1, max_size=20)
+MEANT = ["{{SessionName}}", "yes", "0123", "a: b #c", 'say "hi"', "back\\slash", "Zoë 🚀", "~"]  # something in YAML
+NAMES = st.sampled_from(MEANT) | st.text(
+    st.characters(min_codepoint=32, exclude_categories=("C", "Z")), min_size=1, max_size=20
+)
 ENTRIES = st.builds(
     lambda name, user, groups: Entry(f"arn:aws:iam::111122223333:role/ours-{name}", user, tuple(groups)),
     st.from_regex(r"[a-zA-Z0-9_+=,.@-]{1,40}", fullmatch=True),
