@@ -282,9 +282,13 @@ class World:
         self._faults.clear()
         self.requests.clear()
 
+    def asked(self, pattern: str) -> list[str]:
+        """The requests since `clear` that match the pattern."""
+        return [request for request in self.requests if re.search(pattern, request)]
+
     def orders(self) -> int:
         """How many certificates were asked for since `clear`."""
-        return sum("acme POST /order-plz" in request for request in self.requests)
+        return len(self.asked("acme POST /order-plz"))
 
     # -- servers ---------------------------------------------------------------------------------
 
@@ -576,6 +580,19 @@ class Host:
             console, journal = process.communicate()
             raise AssertionError(f"{unit} did not end in {timeout} s\n{console}\n{journal[-3000:]}") from None
         return Run(process.returncode, console, journal)
+
+    def succeed(self, unit: str) -> Run:
+        """Starts a unit, which must succeed."""
+        run = self.start(unit)
+        assert run.code == 0, f"{unit}: {run}"
+        return run
+
+    def fail(self, unit: str, reason: str) -> Run:
+        """Starts a unit, which must fail and say a reason on the console that matches the pattern."""
+        run = self.start(unit)
+        assert run.code, f"{unit} did not fail: {run}"
+        assert re.search(reason, run.console), f"{unit}: no {reason!r}: {run}"
+        return run
 
     def begin(self, unit: str) -> subprocess.Popen[str]:
         command = self.command("/usr/local/sbin/systemctl", "start", f"{unit}.service")

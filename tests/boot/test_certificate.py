@@ -27,9 +27,7 @@ def limit_orders(host: Host, text: str) -> None:
 def refuse(host: Host, reason: str = ".") -> tuple[int, range]:
     """Runs the unit, which is refused. Returns when it will ask again, and the seconds around the refusal."""
     before, start = host.certificate(), int(time.time())
-    run = host.start(CERTIFICATE)
-    assert run.code, run
-    assert re.search(f"refused: .*({reason})", run.console), run
+    host.fail(CERTIFICATE, f"refused: .*({reason})")
     assert host.certificate() == before, "the proxy keeps its certificate"
     return int(host.read(REFUSED).split()[1]), range(start, int(time.time()) + 1)
 
@@ -37,8 +35,7 @@ def refuse(host: Host, reason: str = ".") -> tuple[int, range]:
 def succeed(host: Host, orders: int | None = None) -> None:
     """Runs the unit, which asks for this many certificates."""
     host.world.clear()
-    run = host.start(CERTIFICATE)
-    assert run.code == 0, run
+    host.succeed(CERTIFICATE)
     host.wait_trusted()
     assert orders in (None, host.world.orders())
 
@@ -165,9 +162,7 @@ def test_a_certificate_that_the_host_does_not_trust_is_not_used(running: Host) -
 
 def test_certbot_is_not_there_yet(running: Host) -> None:
     running.sh("rm /usr/local/sbin/certbot; mount --bind /dev/null /usr/bin/certbot || true")
-    run = running.start(CERTIFICATE)
-    assert run.code
-    assert "certbot is not installed yet" in run.console, run
+    running.fail(CERTIFICATE, "certbot is not installed yet")
     assert not running.path(REFUSED).exists(), "Let's Encrypt has refused nothing"
 
 
@@ -185,7 +180,7 @@ def test_dns_01_through_the_own_zone(rig: Rig, certbot: str) -> None:
     zone = route53.create_hosted_zone(Name="example.org", CallerReference=str(rig.number))
     zone_id = zone["HostedZone"]["Id"].rpartition("/")[2]
     host = rig.host(rig.volume(), dns_zone_id=zone_id)
-    assert host.start(BOOT).code == 0
+    host.succeed(BOOT)
     if certbot == "newest":
         host.use_newest_certbot()
     # Port 80 is closed in this mode, so nothing may depend on it.

@@ -67,8 +67,7 @@ def host(request: pytest.FixtureRequest, rig: Rig, step: str) -> Host:
 
 def assert_works(host: Host, step: str) -> None:
     host.repair()
-    run = host.start(STEPS[step].unit)
-    assert run.code == 0, run
+    host.succeed(STEPS[step].unit)
     assert host.ping()
     if STEPS[step].unit == CERTIFICATE:
         host.wait_trusted()
@@ -80,9 +79,7 @@ def assert_fails(host: Host, step: str, kind: str) -> None:
     host.repair()
     before = host.ping()
     STEPS[step].inject(host, kind)
-    run = host.start(STEPS[step].unit)
-    assert run.code, run
-    assert STEPS[step].failure in run.console, run
+    run = host.fail(STEPS[step].unit, STEPS[step].failure)
     assert host.ping() == before or not before, "the proxy that was running is not the same any more"
     assert SECRET not in run.console + run.journal
 
