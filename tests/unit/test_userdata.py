@@ -33,17 +33,20 @@ CONFIG = HostConfig(
     volume_id="vol-0123456789abcdef0",
     parameters_path="/teleport-eks/dev",
 )
-IN_S3 = dataclasses.replace(CONFIG, recordings_url="s3://teleport-recordings-1234567/records")
-OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
-TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
-WATCHED = dataclasses.replace(
-    CONFIG, settings=CONFIG.settings.model_copy(update={"alarm_topic_arn": TOPIC, "log_retention_days": 90})
-)
+# All that adds something to the host.
 EVERYTHING = dataclasses.replace(
-    WATCHED,
-    recordings_url=IN_S3.recordings_url,
+    CONFIG,
+    settings=settings(
+        alarmTopicArn="arn:aws:sns:eu-west-1:111122223333:on-call",
+        logRetentionDays="90",
+        privateCa=ROOT,
+        acmeServer="https://ca.example.com/directory",
+        acmeEabKeyId="kid-1",
+        acmeEabKey="0123456789abcdef",
+    ),
+    hostname="teleport.example.com",
     dns_zone_id="Z0123456789ABC",
-    settings=WATCHED.settings.model_copy(update={"private_ca": ROOT, "acme_eab_key_id": "kid-1"}),
+    recordings_url="s3://teleport-recordings-1234567/records",
 )
 # As the real Teleport names it: log/<the host's id>/<day>.
 AUDIT_LOG = "/var/lib/teleport/log/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log"
@@ -106,7 +109,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, IN_S3, EVERYTHING])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -131,19 +134,21 @@ def test_a_value_with_a_line_break_is_refused():
 
 
 def test_what_a_stack_does_not_ask_for_is_not_on_its_host():
-    more = files(WATCHED).keys() - files(CONFIG).keys()
+    more = files(EVERYTHING).keys() - files(CONFIG).keys()
     assert {Path(path).name for path in more} == {
         *("signals", "teleport-signals.service", "teleport-signals.timer"),
         *("amazon-cloudwatch-agent.json", "teleport-logs.service", "more.conf"),
+        *("recordings", "recordings.conf", "teleport-recordings.service"),
+        "teleport-eks.pem",
     }
-    assert files(WATCHED)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
+    assert files(EVERYTHING)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
         "[Unit]",
         "Wants=teleport-signals.timer teleport-logs.service",
     ]
 
 
 def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
-    written = files(WATCHED)
+    written = files(EVERYTHING)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
     services = {Path(path).stem for path in files(EVERYTHING) if path.endswith(".service")}
@@ -154,7 +159,7 @@ def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
     assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, IN_S3])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
@@ -240,7 +245,7 @@ def test_systemd_reads_the_calendar_of_each_timer():
             run(analyze, "calendar", expression)
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, with_settings(privateCa=ROOT)])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))
