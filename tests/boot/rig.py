@@ -26,7 +26,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +45,7 @@ from sandbox import strict_account
 from sandbox.binaries import ServersMissingError, binaries, cached
 from teleport_eks.settings import Settings
 from teleport_eks.userdata import HostConfig, cloud_config
+from tests.waiting import wait_for
 
 STANDINS = Path(__file__).parent / "standins"
 CHECKOUT = Path(__file__).parents[2]
@@ -120,14 +120,6 @@ def install_certbot() -> Path:
     if done.returncode:
         raise ServersMissingError(f"certbot 2.6.0 cannot be installed from PyPI: {done.stderr.strip()[-500:]}")
     return target / "bin" / "certbot"
-
-
-def wait_for(fact: Callable[[], object], problem: str) -> None:
-    """Returns when the fact is true. The limit only stops a test that would never end, so it is long."""
-    deadline = time.monotonic() + 60
-    while not fact():
-        assert time.monotonic() < deadline, problem
-        time.sleep(0.05)
 
 
 @dataclasses.dataclass

@@ -6,7 +6,8 @@ import socket
 import time
 from datetime import UTC, datetime
 
-from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, Host, Rig, libfaketime, wait_for
+from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, Host, Rig, libfaketime
+from tests.waiting import wait_for
 
 REFUSED = "/var/lib/teleport/letsencrypt/refused"
 WANTED = f"{ACME_SERVER},h0.example.org"  # what a `running` host asks for

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.boot.rig import ACCESS, ALWAYS, BOOT, CERTIFICATE, SECRET, Host, Rig, wait_for
+from tests.boot.rig import ACCESS, ALWAYS, BOOT, CERTIFICATE, SECRET, Host, Rig
+from tests.waiting import wait_for
 
 DENIED = b'{"__type": "AccessDeniedException", "message": "not authorized"}'
 PROBLEM = b'{"type": "urn:ietf:params:acme:error:serverInternal", "detail": "try later", "status": 500}'

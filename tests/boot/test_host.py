@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import trustme
 
-from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, libfaketime, pem, wait_for
+from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, libfaketime, pem
+from tests.waiting import wait_for
 
 TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "maintenance")}
 ARCHIVE = f"/teleport-v{VERSION}-linux-amd64-bin.tar.gz"

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from sandbox.binaries import binaries
-from tests.boot.rig import CERTIFICATE, Host, World, pem, wait_for
+from tests.boot.rig import CERTIFICATE, Host, World, pem
+from tests.waiting import wait_for
 
 BINDING, PEBBLE, MANAGEMENT = 8020, 8021, 8022  # ports in the world's network
 # 32 bytes, which is what it takes; it begins like an option.
