@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import trustme
 
-from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, libfaketime, pem
+from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, Run, libfaketime, pem
 from tests.waiting import wait_for
 
 TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "maintenance")}
@@ -17,9 +17,10 @@ CACHE = "/var/cache/teleport-eks"
 TLS = "/var/lib/teleport/tls"
 
 
-def boot(host: Host) -> None:
-    host.succeed(BOOT)
+def boot(host: Host) -> Run:
+    run = host.succeed(BOOT)
     assert host.ping()
+    return run
 
 
 def get_certificate(host: Host) -> None:
@@ -247,7 +248,7 @@ def test_a_pair_that_teleport_does_not_start_with_is_replaced(running: Host) -> 
     ):
         running.sh("systemctl stop teleport.service")
         running.sh(f"cd /var/lib/teleport; {damage}", check=False)
-        boot(running)
+        assert "step pair: self-signed for now" in boot(running).console, damage
         left = running.sh(f"ls -A {TLS}").split()
         assert len(left) == 2, f"something is left over after {damage}"
         assert "current" in left
