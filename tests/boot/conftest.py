@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.rig import Host, Rig, World, build_or_skip
+from tests.boot.rig import BOOT, Host, Rig, World, build_or_skip
 
 NUMBERS = count(1)  # the first boot has 0
 
@@ -36,8 +36,7 @@ def first_boot(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """One first boot. Every test that starts from a running proxy gets a copy of its disks."""
     made = Rig(world, tmp_path_factory.mktemp("first"), 0)
     host = made.host(made.volume())
-    run = host.start("teleport-bootstrap")
-    assert run.code == 0, run
+    host.succeed(BOOT)
     host.sh("systemctl stop teleport.service; umount /var/lib/teleport")
     host.power_off()
     yield made
@@ -53,3 +52,16 @@ def running(rig: Rig, first_boot: Rig) -> Host:
     host.power_on()
     host.resume()
     return host
+
+
+@pytest.fixture(params=["2.6.0", "newest"])
+def certbot(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def either(certbot: str, running: Host) -> Host:
+    """A running host, with the certbot of Amazon Linux 2023 or with the newest."""
+    if certbot == "newest":
+        running.use_newest_certbot()
+    return running

@@ -7,7 +7,6 @@ XFS. The stand-ins are in `standins/`: teleport and tctl, systemctl, dnf, rpm, u
 and certbot has the version of Amazon Linux 2023.
 """
 
-import base64
 import contextlib
 import ctypes
 import dataclasses
@@ -27,7 +26,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
+import trustme
 import yaml
 from filelock import FileLock
 from moto.backends import get_backend
@@ -46,6 +45,7 @@ from sandbox import strict_account
 from sandbox.binaries import ServersMissingError, binaries, cached
 from teleport_eks.settings import Settings
 from teleport_eks.userdata import HostConfig, cloud_config
+from tests.waiting import wait_for
 
 STANDINS = Path(__file__).parent / "standins"
 CHECKOUT = Path(__file__).parents[2]
@@ -56,6 +56,7 @@ IMDS, CDN, AWS, ACME, MOTO, PEBBLE, PEBBLE_MANAGEMENT, DNS, DNS_MANAGEMENT = ran
 ACME_SERVER = f"https://127.0.0.1:{ACME}/dir"
 VERSION, NEWER = "18.8.3", "18.8.4"
 ADDRESS = "203.0.113.5"
+BOOT, CERTIFICATE, ACCESS = "teleport-bootstrap", "teleport-certificate", "teleport-access"  # units
 SECRET = "gh0-s3cret-value"  # noqa: S105  made up
 ALWAYS = 1_000_000
 # The kernel kills the program when its parent ends.
@@ -73,6 +74,10 @@ _ANY_CERTIFICATE = ssl._create_unverified_context()  # noqa: S323  for the rig's
 def tool(name: str) -> str:
     """A Python tool of the development environment."""
     return str(Path(sys.executable).with_name(name))
+
+
+def pem(blob: trustme.Blob) -> str:
+    return blob.bytes().decode()
 
 
 def libfaketime() -> str:
@@ -115,14 +120,6 @@ def install_certbot() -> Path:
     if done.returncode:
         raise ServersMissingError(f"certbot 2.6.0 cannot be installed from PyPI: {done.stderr.strip()[-500:]}")
     return target / "bin" / "certbot"
-
-
-def wait_for(fact: Callable[[], object], problem: str) -> None:
-    """Returns when the fact is true. The limit only stops a test that would never end, so it is long."""
-    deadline = time.monotonic() + 60
-    while not fact():
-        assert time.monotonic() < deadline, problem
-        time.sleep(0.05)
 
 
 @dataclasses.dataclass
@@ -190,7 +187,7 @@ class World:
         assert self._holder.stdout.read(1) == b"\n", "this machine allows no mounts"
         self._make_certificates()
         self._http = requests.Session()
-        self._http.trust_env, self._http.verify = False, str(scratch / "cert.pem")
+        self._http.trust_env, self._http.verify = False, str(scratch / "authority.pem")
         self._start_servers(programs)
         for version in (VERSION, NEWER):
             self._publish_stand_ins(version)
@@ -277,21 +274,24 @@ class World:
         self._faults.clear()
         self.requests.clear()
 
+    def asked(self, pattern: str) -> list[str]:
+        """The requests since `clear` that match the pattern."""
+        return [request for request in self.requests if re.search(pattern, request)]
+
     def orders(self) -> int:
         """How many certificates were asked for since `clear`."""
-        return sum("acme POST /order-plz" in request for request in self.requests)
+        return len(self.asked("acme POST /order-plz"))
 
     # -- servers ---------------------------------------------------------------------------------
 
     def _make_certificates(self) -> None:
-        """Makes the pair of our own https servers, which the hosts trust: ACME and, in tests/teleport, GitHub."""
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        names = f"subjectAltName=IP:127.0.0.1,DNS:{',DNS:'.join(GITHUB)}"
-        command += ["-addext", names, "-subj", "/CN=rig"]
-        command += ["-days", "2", "-keyout", "key.pem", "-out", "cert.pem"]
-        # Valid since yesterday, for the host whose clock is behind.
-        environment = {**os.environ, "LD_PRELOAD": libfaketime(), "FAKETIME": "-1d"}
-        subprocess.run(command, cwd=self.scratch, check=True, capture_output=True, env=environment)
+        """Makes the pair of our own https servers: AWS, ACME and, in tests/teleport, GitHub. The hosts trust it."""
+        self.authority = trustme.CA()
+        made = self.authority.issue_cert("127.0.0.1", *GITHUB)
+        self._certificate, self._key = str(self.scratch / "cert.pem"), str(self.scratch / "key.pem")
+        made.cert_chain_pems[0].write_to_path(self._certificate)
+        made.private_key_pem.write_to_path(self._key)
+        self.authority.cert_pem.write_to_path(self.scratch / "authority.pem")
 
     def _start_servers(self, programs: Mapping[str, Path]) -> None:
         root = self.start_pebble(programs["pebble"], "acme", ACME, PEBBLE, PEBBLE_MANAGEMENT)
@@ -307,22 +307,19 @@ class World:
         self.serve("cdn", self._answer_download, CDN)
         self.serve("aws", functools.partial(self._answer_aws, account.app), AWS)
         wait_for(lambda: is_open(DNS_MANAGEMENT), f"nothing listens on {DNS_MANAGEMENT}")
-        own = (self.scratch / "cert.pem").read_text()
-        self.trusted = root + own
+        self.trusted = root + pem(self.authority.cert_pem)
         self.trust = ssl.create_default_context(cadata=self.trusted)
         role = f"arn:aws:iam::{ACCOUNT}:role/r"
         self.aws("eks").create_cluster(name="demo", roleArn=role, resourcesVpcConfig={"subnetIds": []})
         self.cluster: Any = get_backend("eks")[ACCOUNT][REGION].clusters["demo"]
-        # moto makes up an authority that is not a certificate, and Teleport does not start with that.
-        self.cluster.certificate_authority = {"data": base64.b64encode(own.encode()).decode()}
 
     def start_pebble(self, program: Path, name: str, port: int, behind: int, management: int, **more: Any) -> str:
         """Starts an ACME server on ``port``, with pebble behind it. Returns its root certificate."""
         pebble = {
             "listenAddress": f"127.0.0.1:{behind}",
             "managementListenAddress": f"127.0.0.1:{management}",
-            "certificate": str(self.scratch / "cert.pem"),
-            "privateKey": str(self.scratch / "key.pem"),
+            "certificate": self._certificate,
+            "privateKey": self._key,
             "httpPort": 80,
             "tlsPort": 443,
             **more,
@@ -350,8 +347,8 @@ class World:
                     return fault.answer(request, view)
             return view(request)
 
-        pair = (str(self.scratch / "cert.pem"), str(self.scratch / "key.pem"))
-        server = make_server(address, port, answer, threaded=True, ssl_context=pair if tls else None)
+        pair = (self._certificate, self._key) if tls else None
+        server = make_server(address, port, answer, threaded=True, ssl_context=pair)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 
     def _answer_download(self, request: Request) -> Response:
@@ -487,7 +484,6 @@ class Host:
             "SSL_CERT_FILE": "/etc/rig-trusted.pem",
             "PAUSE_FIRST": "0",
             "PAUSE_MAX": "0",
-            "RIG_RELOAD": "0.1",
             **self.settings,
         }
         self.write("/etc/rig.env", "".join(f"{key}={value}\n" for key, value in values.items()))
@@ -548,6 +544,15 @@ class Host:
         """Makes a command on the host fail; see standins/faulty."""
         self.write(f"/run/rig/{command}.fault", f"{kind} {times} {text}\n")
 
+    def use_newest_certbot(self) -> None:
+        """Instead of the one of Amazon Linux 2023."""
+        self.sh(f"ln -sfn {tool('certbot')} /usr/lib/rig/certbot")
+
+    def make_renewal_due(self) -> None:
+        """As if the last third of the certificate's time had begun."""
+        configuration = "/var/lib/teleport/letsencrypt/renewal/*.conf"
+        self.sh(f"sed -i -e '1i renew_before_expiry = 4000 days' -e '/^renew_before_expiry/d' {configuration}")
+
     def repair(self) -> None:
         """Ends all faults, and sets the product's own time limits again."""
         self.sh("rm -f /run/rig/*.fault /run/rig/*.reached")
@@ -567,6 +572,19 @@ class Host:
             console, journal = process.communicate()
             raise AssertionError(f"{unit} did not end in {timeout} s\n{console}\n{journal[-3000:]}") from None
         return Run(process.returncode, console, journal)
+
+    def succeed(self, unit: str) -> Run:
+        """Starts a unit, which must succeed."""
+        run = self.start(unit)
+        assert run.code == 0, f"{unit}: {run}"
+        return run
+
+    def fail(self, unit: str, reason: str) -> Run:
+        """Starts a unit, which must fail and say a reason on the console that matches the pattern."""
+        run = self.start(unit)
+        assert run.code, f"{unit} did not fail: {run}"
+        assert re.search(reason, run.console), f"{unit}: no {reason!r}: {run}"
+        return run
 
     def begin(self, unit: str) -> subprocess.Popen[str]:
         command = self.command("/usr/local/sbin/systemctl", "start", f"{unit}.service")
@@ -602,6 +620,14 @@ class Host:
         with contextlib.suppress(OSError):
             return ssl.get_server_certificate(("127.0.0.1", int(self.config.settings.web_port)))
         return ""
+
+    def places(self, text: str) -> list[str]:
+        """Where ``text`` is: in a process's arguments or environment, or in a file, in memory or on a disk."""
+        self.write("/dev/pattern", text)  # an argument of grep would be found too
+        here = "/run /dev/shm /var/lib/teleport /proc/[0-9]*/cmdline /proc/[0-9]*/environ"
+        found = self.sh(f"grep -rlsFf /dev/pattern {here}", check=False)
+        pattern = self.path("/dev/pattern")
+        return (found + self.world.run("sh", "-c", f"grep -rlsFf {pattern} {self.files}/upper || true")).split()
 
     def resources(self) -> dict[str, Any]:
         return json.loads(self.read("/var/lib/teleport/backend.json") or "{}")

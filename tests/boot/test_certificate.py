@@ -6,27 +6,12 @@ import socket
 import time
 from datetime import UTC, datetime
 
-import pytest
+from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, Host, Rig, libfaketime
+from tests.waiting import wait_for
 
-from tests.boot.rig import ACME_SERVER, Host, Rig, libfaketime, tool, wait_for
-
-CERTIFICATE = "teleport-certificate"
 REFUSED = "/var/lib/teleport/letsencrypt/refused"
 WANTED = f"{ACME_SERVER},h0.example.org"  # what a `running` host asks for
 RENEWAL = "/var/lib/teleport/letsencrypt/renewal/*.conf"
-both_versions = pytest.mark.parametrize("certbot", ["2.6.0", "newest"])
-
-
-@pytest.fixture
-def either(certbot: str, running: Host) -> Host:
-    """A running host, with the certbot of Amazon Linux 2023 or with the newest."""
-    if certbot == "newest":
-        install_newest(running)
-    return running
-
-
-def install_newest(host: Host) -> None:
-    host.sh(f"ln -sfn {tool('certbot')} /usr/lib/rig/certbot")
 
 
 def limit_orders(host: Host, text: str) -> None:
@@ -43,9 +28,7 @@ def limit_orders(host: Host, text: str) -> None:
 def refuse(host: Host, reason: str = ".") -> tuple[int, range]:
     """Runs the unit, which is refused. Returns when it will ask again, and the seconds around the refusal."""
     before, start = host.certificate(), int(time.time())
-    run = host.start(CERTIFICATE)
-    assert run.code, run
-    assert re.search(f"refused: .*({reason})", run.console), run
+    host.fail(CERTIFICATE, f"refused: .*({reason})")
     assert host.certificate() == before, "the proxy keeps its certificate"
     return int(host.read(REFUSED).split()[1]), range(start, int(time.time()) + 1)
 
@@ -53,18 +36,11 @@ def refuse(host: Host, reason: str = ".") -> tuple[int, range]:
 def succeed(host: Host, orders: int | None = None) -> None:
     """Runs the unit, which asks for this many certificates."""
     host.world.clear()
-    run = host.start(CERTIFICATE)
-    assert run.code == 0, run
+    host.succeed(CERTIFICATE)
     host.wait_trusted()
     assert orders in (None, host.world.orders())
 
 
-def make_due(host: Host) -> None:
-    """As if the last third of the certificate's time had begun."""
-    host.sh(f"sed -i -e '1i renew_before_expiry = 4000 days' -e '/^renew_before_expiry/d' {RENEWAL}")
-
-
-@both_versions
 def test_from_the_first_certificate_to_a_renewal(either: Host) -> None:
     pid = either.read("/run/teleport.pid")
     assert not either.is_trusted()
@@ -75,19 +51,19 @@ def test_from_the_first_certificate_to_a_renewal(either: Host) -> None:
     either.sh(f"sed -i 's|^server = .*|server = https://staging.example/dir|' {RENEWAL}")
     succeed(either, orders=1)
     succeed(either, orders=0)
-    make_due(either)
+    either.make_renewal_due()
     limit_orders(either, "retry after 2026-05-01 12:00:00 UTC")
     refuse(either, "too many certificates .* UTC")
     assert either.is_trusted()
-    for install in (lambda _: None, install_newest):
+    for newest in (False, True):
         before = either.certificate()
-        install(either)
+        if newest:
+            either.use_newest_certbot()
         succeed(either, orders=1)
         wait_for(lambda before=before: either.certificate() != before, "the old certificate is still served")
     assert either.read("/run/teleport.pid") == pid, "Teleport was not restarted"
 
 
-@both_versions
 def test_a_rate_limit_is_waited_out_until_its_date(either: Host) -> None:
     either.configure(PAUSE_FIRST="30000", PAUSE_MAX="21600")
     date = int(time.time()) + 90_000
@@ -163,7 +139,6 @@ def test_a_pause_is_never_longer_than_the_longest(running: Host) -> None:
         assert not running.path(REFUSED).exists()
 
 
-@both_versions
 def test_a_challenge_that_fails(either: Host) -> None:
     with socket.create_server(("", 80)):
         refuse(either, "[Pp]ort 80|bind")
@@ -186,17 +161,9 @@ def test_a_certificate_that_the_host_does_not_trust_is_not_used(running: Host) -
     succeed(running, orders=0)
 
 
-def test_a_switch_that_was_interrupted(running: Host) -> None:
-    running.sh("cd /var/lib/teleport/tls; mkdir .new; echo half >.new/key.pem; ln -s .new .current")
-    succeed(running)
-    assert len(running.sh("ls -A /var/lib/teleport/tls").split()) == 2
-
-
 def test_certbot_is_not_there_yet(running: Host) -> None:
     running.sh("rm /usr/local/sbin/certbot; mount --bind /dev/null /usr/bin/certbot || true")
-    run = running.start(CERTIFICATE)
-    assert run.code
-    assert "certbot is not installed yet" in run.console, run
+    running.fail(CERTIFICATE, "certbot is not installed yet")
     assert not running.path(REFUSED).exists(), "Let's Encrypt has refused nothing"
 
 
@@ -209,15 +176,14 @@ def test_a_clock_that_is_wrong_by_an_hour(running: Host) -> None:
     succeed(running, orders=0)
 
 
-@both_versions
 def test_dns_01_through_the_own_zone(rig: Rig, certbot: str) -> None:
     route53 = rig.world.aws("route53")
     zone = route53.create_hosted_zone(Name="example.org", CallerReference=str(rig.number))
     zone_id = zone["HostedZone"]["Id"].rpartition("/")[2]
     host = rig.host(rig.volume(), dns_zone_id=zone_id)
-    assert host.start("teleport-bootstrap").code == 0
+    host.succeed(BOOT)
     if certbot == "newest":
-        install_newest(host)
+        host.use_newest_certbot()
     # Port 80 is closed in this mode, so nothing may depend on it.
     rig.world.set_dns("add-a", host=f"{host.config.hostname}.", addresses=["203.0.113.99"])
     succeed(host)

@@ -6,46 +6,31 @@ import socket
 import subprocess
 
 import pytest
+import trustme
 
-from tests.boot.rig import NEWER, VERSION, Host, Rig, libfaketime, wait_for
+from tests.boot.rig import BOOT, CERTIFICATE, NEWER, VERSION, Host, Rig, Run, libfaketime, pem
+from tests.waiting import wait_for
 
-BOOT, CERTIFICATE = "teleport-bootstrap", "teleport-certificate"
 TIMERS = {f"teleport-{name}.timer" for name in ("access", "certificate", "maintenance")}
 ARCHIVE = f"/teleport-v{VERSION}-linux-amd64-bin.tar.gz"
 CACHE = "/var/cache/teleport-eks"
-# A pair for another name, in /tmp.
-MAKE_OTHER = (
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=other "
-    "-addext subjectAltName=DNS:other -keyout /tmp/key.pem -out /tmp/cert.pem 2>/dev/null"
-)
-# The host does not trust the authority that signed this pair. An expired certificate looks the same.
-MAKE_FOREIGN = (
-    f"{MAKE_OTHER}; cd /tmp; printf subjectAltName=DNS:h0.example.org >e; "
-    "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=x -keyout k.pem -out r.pem; "
-    "openssl x509 -req -in r.pem -CA cert.pem -CAkey key.pem -days 1 -extfile e -out c.pem; "
-    "cd /var/lib/teleport/tls/current; cp /tmp/k.pem key.pem; cp /tmp/c.pem cert.pem"
-)
+TLS = "/var/lib/teleport/tls"
 
 
-def boot(host: Host) -> None:
-    run = host.start(BOOT)
-    assert run.code == 0, run
+def boot(host: Host) -> Run:
+    run = host.succeed(BOOT)
     assert host.ping()
-
-
-def fail_to_boot(host: Host, reason: str) -> None:
-    run = host.start(BOOT)
-    assert run.code, run
-    assert reason in run.console, run
+    return run
 
 
 def get_certificate(host: Host) -> None:
-    assert host.start(CERTIFICATE).code == 0
+    host.succeed(CERTIFICATE)
     host.wait_trusted()
 
 
-def server_version(host: Host) -> str:
-    return (host.ping() or {})["server_version"]
+def write_pair(host: Host, folder: str, pair: trustme.LeafCert) -> None:
+    host.write(f"{folder}/key.pem", pem(pair.private_key_pem))
+    host.write(f"{folder}/cert.pem", pem(pair.cert_chain_pems[0]))
 
 
 # -- boots ---------------------------------------------------------------------------------------
@@ -58,16 +43,16 @@ def test_a_reboot_and_a_replacement_keep_the_proxy(rig: Rig, running: Host) -> N
     running.world.clear()
     running.reboot()
     boot(running)
-    assert running.start(CERTIFICATE).code == 0
+    running.succeed(CERTIFICATE)
     assert running.data() == data
     assert (running.ping(), running.certificate()) == (proxy, certificate)
-    assert not [request for request in running.world.requests if request.startswith("cdn")]
+    assert running.world.asked("^cdn") == []
     running.power_off()
     other = rig.add(running.config, running.volume)
     other.power_on()
     other.write_user_data()
     boot(other)
-    assert other.start(CERTIFICATE).code == 0
+    other.succeed(CERTIFICATE)
     assert (other.ping(), other.certificate()) == (proxy, certificate)
     assert other.world.orders() == 0
 
@@ -83,39 +68,18 @@ def test_after_a_reboot_the_proxy_does_not_wait_for_the_network(running: Host) -
     running.kill(BOOT)
     process.communicate()
     running.configure(ADDRESS_WAIT="1")
-    fail_to_boot(running, "step address: failed")
+    running.fail(BOOT, "step address: failed")
     assert running.ping() == before
 
 
-def test_power_cuts_in_the_first_boot(bare: Host) -> None:
-    for line in ("step volume: mounted", "step pair:", "step address:", "step teleport:"):
-        process = bare.begin(BOOT)
-        assert process.stdout
-        assert any(line in printed for printed in process.stdout), line
-        bare.power_off()
-        process.communicate()
-        bare.power_on()
-    boot(bare)
-
-
-def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(
-    bare: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(bare: Host) -> None:
     bare.configure(READY_WAIT="1")
     with socket.create_server(("", 3080)):
-        fail_to_boot(bare, "step start: failed: Teleport does not answer on 3080")
+        bare.fail(BOOT, "step start: failed: Teleport does not answer on 3080")
     assert set(bare.read("/run/rig/timers").split()) == TIMERS
     bare.repair()
     boot(bare)
     assert set(bare.read("/run/rig/queued").split()) == {"teleport-certificate.service"}
-    bare.sh("systemctl stop teleport.service")
-    # Teleport does not start if the cluster's authority is not a certificate.
-    bare.configure(READY_WAIT="1")
-    with monkeypatch.context() as patch:
-        patch.setattr(bare.world.cluster, "certificate_authority", {"data": "bm9uZQ=="})
-        fail_to_boot(bare, "Teleport does not answer on 3080")
-    bare.repair()
-    boot(bare)
 
 
 def test_people_on_the_host_do_not_get_the_instance_role(running: Host) -> None:
@@ -138,12 +102,12 @@ def test_a_disk_that_holds_something_is_not_formatted(rig: Rig) -> None:
         image.write(b"somebody's data")
     before = hashlib.sha256(volume.image.read_bytes()).digest()
     host = rig.host(volume)
-    fail_to_boot(host, "has data but no filesystem that is known here; it is left as it is")
+    host.fail(BOOT, "has data but no filesystem that is known here; it is left as it is")
     assert hashlib.sha256(volume.image.read_bytes()).digest() == before
     ext4 = rig.volume()
     subprocess.run(["mkfs.ext4", "-q", ext4.device], check=True)
     host.attach(ext4)
-    fail_to_boot(host, "step volume: failed")
+    host.fail(BOOT, "step volume: failed")
     assert host.sh("blkid -p -o value -s TYPE /dev/disk/by-id/*") == "ext4"
 
 
@@ -160,10 +124,10 @@ def test_without_the_volume_teleport_makes_no_new_authority(running: Host) -> No
     running.volume = None
     running.reboot()
     running.configure(VOLUME_WAIT="1")
-    fail_to_boot(running, "step volume: failed: volume vol-0123456789abcdef0 is not attached")
+    running.fail(BOOT, "step volume: failed: volume vol-0123456789abcdef0 is not attached")
     assert running.sh("ls /var/lib/teleport") == "", "nothing is written below the mount point"
     # Teleport does not start by hand either, even with all files that it needs.
-    running.sh(f"{MAKE_OTHER}; mkdir -p /var/lib/teleport/tls/current; cp /tmp/*.pem /var/lib/teleport/tls/current")
+    write_pair(running, f"{TLS}/current", running.world.authority.issue_cert(running.config.hostname))
     with pytest.raises(AssertionError, match="is not a mount point"):
         running.sh("systemctl start teleport.service")
     assert running.ping() is None
@@ -173,7 +137,7 @@ def test_without_the_volume_teleport_makes_no_new_authority(running: Host) -> No
 def test_a_format_that_was_interrupted_is_done_again(bare: Host) -> None:
     bare.break_command("mkfs.xfs", "half", times=1)
     bare.configure(DISK_TIME="3")
-    fail_to_boot(bare, "step volume: failed: mkfs.xfs")
+    bare.fail(BOOT, "step volume: failed: mkfs.xfs")
     bare.repair()
     bare.reboot()
     boot(bare)
@@ -189,16 +153,14 @@ def test_a_restored_snapshot_beside_its_original_is_not_mixed_up(rig: Rig, runni
         f"ln -sfn {twin.device} /dev/disk/by-id/twin; ln -sf /bin/true /usr/local/sbin/udevadm; "
         f"rm -f /dev/disk/by-uuid/*; ln -s {twin.device} /dev/disk/by-uuid/$(blkid -p -o value -s UUID {twin.device})"
     )
-    fail_to_boot(running, "is on another volume too")
+    running.fail(BOOT, "is on another volume too")
     assert running.ping() is None
 
 
 def test_a_full_data_volume_and_a_larger_one(running: Host) -> None:
     before = running.ping(), running.certificate()
     running.sh("fallocate -l 1G /var/lib/teleport/full || cat /dev/zero >/var/lib/teleport/full || true", check=False)
-    run = running.start(CERTIFICATE)
-    assert run.code, run
-    assert "step certificate: " in run.console
+    running.fail(CERTIFICATE, "step certificate: ")
     assert (running.ping(), running.certificate()) == before
     running.sh("rm /var/lib/teleport/full")
     size = "df -k --output=size /var/lib/teleport | tail -n1"
@@ -230,7 +192,7 @@ def test_an_upgrade_that_fails_leaves_the_running_version_until_it_works(running
             running.sh(f"mount -t tmpfs -o size=64k small {CACHE}")
         elif case == "refused configuration":
             running.sh(refused)
-        fail_to_boot(running, "step teleport: failed")
+        running.fail(BOOT, "step teleport: failed")
         assert running.ping() == before, case
         assert running.sh("readlink /opt/teleport/current") == VERSION
         if case == "no space":
@@ -238,8 +200,10 @@ def test_an_upgrade_that_fails_leaves_the_running_version_until_it_works(running
         assert running.sh(f"ls -A {CACHE} /opt/teleport | grep -F -e .new -e .gz", check=False) == "", case
         world.downloads = dict(good)
         running.repair()
-    running.write_user_data()
+    world.clear()
+    running.write_user_data(teleport_sha256=hashlib.sha256(good[ARCHIVE.replace(VERSION, NEWER)]).hexdigest())
     boot(running)
+    assert world.asked("sha256") == [], "the pinned digest is used instead"
     assert running.ping() == {**(before or {}), "server_version": NEWER}
     assert running.sh("ls /opt/teleport").split() == [VERSION, NEWER, "current"], "the one before is kept"
 
@@ -247,11 +211,11 @@ def test_an_upgrade_that_fails_leaves_the_running_version_until_it_works(running
 def test_a_broken_download_continues_where_it_stopped(bare: Host) -> None:
     fault = bare.world.fault("cdn GET .*gz$", "cut", times=1)
     bare.configure(STALL_TIME="3")
-    fail_to_boot(bare, "step teleport: failed: download of")
+    bare.fail(BOOT, "step teleport: failed: download of")
     assert fault.reached.is_set()
     bare.repair()
     boot(bare)
-    assert [request for request in bare.world.requests if "bytes=" in request and "bytes=0-" not in request]
+    assert bare.world.asked("bytes=[1-9]")
 
 
 def test_a_useless_half_of_a_download_is_dropped(bare: Host) -> None:
@@ -259,38 +223,33 @@ def test_a_useless_half_of_a_download_is_dropped(bare: Host) -> None:
         bare.sh(f"mkdir -p {CACHE}; head -c {size} /dev/urandom >{CACHE}{ARCHIVE}")
         if size == 1000:
             bare.world.fault("cdn GET .*gz bytes", "rubbish", times=1)  # a server that does not continue, with a 200
-        fail_to_boot(bare, "step teleport: failed")
+        bare.fail(BOOT, "step teleport: failed")
         assert bare.sh(f"ls {CACHE}") == ""
     boot(bare)
-
-
-def test_a_pinned_digest_replaces_the_published_one(rig: Rig) -> None:
-    host = rig.host(rig.volume(), teleport_sha256="0" * 64)
-    fail_to_boot(host, "nothing was unpacked")
-    assert host.sh("ls /opt/teleport") == ""
-    host.write_user_data(teleport_sha256=hashlib.sha256(rig.world.downloads[ARCHIVE]).hexdigest())
-    boot(host)
-    assert not [request for request in rig.world.requests if "sha256" in request]
 
 
 # -- the pair ------------------------------------------------------------------------------------
 
 
 def test_a_pair_that_teleport_does_not_start_with_is_replaced(running: Host) -> None:
+    name, authority = running.config.hostname, running.world.authority
+    write_pair(running, "/tmp/other", authority.issue_cert("other.example.org"))  # noqa: S108  on the rig's host
+    # Such as a certificate that has expired, or that Let's Encrypt's staging has issued.
+    write_pair(running, "/tmp/untrusted", trustme.CA().issue_cert(name))  # noqa: S108
     for damage in (
         "rm -r tls/current/",
         "ln -sfn nowhere tls/current",
         ": >tls/current/cert.pem",
         "rm -r tls",
         "mkdir tls/.new; cp tls/current/key.pem tls/.new/; ln -s .new tls/.current; rm tls/current",
-        f"{MAKE_OTHER}; cp /tmp/key.pem tls/current/key.pem",
-        f"{MAKE_OTHER}; cp /tmp/*.pem tls/current/",
-        MAKE_FOREIGN,
+        "cp /tmp/other/key.pem tls/current/",
+        "cp /tmp/other/* tls/current/",
+        "cp /tmp/untrusted/* tls/current/",
     ):
         running.sh("systemctl stop teleport.service")
         running.sh(f"cd /var/lib/teleport; {damage}", check=False)
-        boot(running)
-        left = running.sh("ls -A /var/lib/teleport/tls").split()
+        assert "step pair: self-signed for now" in boot(running).console, damage
+        left = running.sh(f"ls -A {TLS}").split()
         assert len(left) == 2, f"something is left over after {damage}"
         assert "current" in left
     running.write_user_data(hostname="other.example.org")
@@ -324,7 +283,6 @@ def test_a_reboot_for_updates(running: Host) -> None:
         with socket.create_connection(("127.0.0.1", 3080)) if connected else contextlib.nullcontext():
             is_seen = f"[[ $(ss -Htn state established '( sport = :3080 )' | wc -l) == {int(connected)} ]]"
             wait_for(lambda is_seen=is_seen: running.sh(f"{is_seen} && echo yes", check=False), "ss does not agree")
-            run = running.start("teleport-maintenance")
-        assert run.code == 0, run
+            run = running.succeed("teleport-maintenance")
         assert running.path("/run/rig/reboot").exists() == reboots, (window, hint, uptime, run)
         assert ("open connections: 1" in run.console) == connected

@@ -1,18 +1,19 @@
 """A certificate from elsewhere than Let's Encrypt: from who binds accounts, from a private CA, the operator's own."""
 
-import contextlib
 import os
+import re
 import socket
-import subprocess
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import pytest
+import trustme
 
 from sandbox.binaries import binaries
-from tests.boot.rig import Host, World, wait_for
-from tests.boot.test_certificate import CERTIFICATE, REFUSED, both_versions, either, make_due
+from tests.boot.rig import CERTIFICATE, Host, World, pem
+from tests.waiting import wait_for
 
-__all__ = ["either"]  # a fixture
 BINDING, PEBBLE, MANAGEMENT = 8020, 8021, 8022  # ports in the world's network
 # 32 bytes, which is what it takes; it begins like an option.
 CANARY = f"-{os.urandom(21).hex()[1:]}A"
@@ -48,27 +49,10 @@ def bind(host: Host, **changes: object) -> None:
     restart(host, **changes)
 
 
-def places(host: Host, text: str) -> list[str]:
-    """Where ``text`` is on the host: in a process's arguments or environment, or in a file."""
-    namespace, found, places = os.readlink(f"/proc/{host.pid}/ns/pid"), [], []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if os.readlink(process / "ns/pid") == namespace:
-                found += [process / "cmdline", process / "environ"]
-    for folder in ("run", "dev/shm", "var/lib/teleport"):
-        found += [path for path in host.path(folder).rglob("*") if path.is_file() and not path.is_symlink()]
-    for path in found:
-        with contextlib.suppress(OSError):
-            places += [str(path)] * (text.encode() in path.read_bytes())
-    disk = f"grep -rlFe '{text}' {host.files}/upper || true"  # all that was written to the root disk, /tmp and logs too
-    return places + host.world.run("sh", "-c", disk).split()
-
-
 def wait_served(host: Host, before: str) -> None:
     wait_for(lambda: host.certificate() not in ("", before), "Teleport does not serve the new certificate")
 
 
-@both_versions
 def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) -> None:
     bind(either, private_ca=root)
     before, world = either.certificate(), either.world
@@ -76,157 +60,121 @@ def test_an_account_is_bound_and_nobody_sees_the_key(either: Host, root: str) ->
     process = either.begin(CERTIFICATE)
     assert fault.reached.wait(60), "certbot does not register"
     # Now certbot has the key.
-    assert any("cmdline" in place for place in places(either, "eab-kid=kid-1")), "it would be found"
-    assert places(either, CANARY) == []
+    assert any("cmdline" in place for place in either.places("eab-kid=kid-1")), "it would be found"
+    assert either.places(CANARY) == []
     world.clear()
     console, journal = process.communicate(timeout=120)
-    run = either.start(CERTIFICATE)
-    assert run.code == 0, str(run)
+    run = either.succeed(CERTIFICATE)
     wait_served(either, before)
-    assert any(KEY_READ in request for request in world.requests)
+    assert world.asked(KEY_READ)
     assert CANARY not in console + journal + run.console + run.journal
-    assert places(either, "kid-1"), "it would be found"
-    assert places(either, CANARY) == []
+    assert either.places("kid-1"), "it would be found"
+    assert either.places(CANARY) == []
     # Once there is an account, nobody reads the key.
-    make_due(either)
+    either.make_renewal_due()
     world.clear()
     before = either.certificate()
-    assert either.start(CERTIFICATE).code == 0
+    either.succeed(CERTIFICATE)
     wait_served(either, before)
-    assert not any(KEY_READ in request for request in world.requests)
+    assert world.asked(KEY_READ) == []
 
 
-@both_versions
 def test_a_wrong_key_is_a_refusal_and_another_id_is_tried_at_once(either: Host, root: str) -> None:
     bind(either, private_ca=root)
     either.configure(PAUSE_FIRST="3000", PAUSE_MAX="3000")
     put(either, KEY, f"x{CANARY}")
-    run = either.start(CERTIFICATE)
-    assert "refused: Unable to register an account" in run.console, run
+    run = either.fail(CERTIFICATE, "refused: Unable to register an account")
     assert CANARY not in run.console + run.journal
     either.write_user_data(acme_eab_key_id="kid-2")
-    run = either.start(CERTIFICATE)
-    assert "not known" in run.console, run
+    run = either.fail(CERTIFICATE, "not known")
     assert "waiting" not in run.console
 
 
 def test_a_key_that_is_not_there_yet_is_no_refusal(running: Host, root: str) -> None:
     bind(running, private_ca=root)
     running.world.set_parameters(running.config.parameters_path, {})
-    run = running.start(CERTIFICATE)
-    assert "failed: cannot read /teleport-eks/s0/acme/eab-key" in run.console, run
-    assert not running.read(REFUSED)
+    running.fail(CERTIFICATE, "failed: cannot read /teleport-eks/s0/acme/eab-key")
+    assert not running.read("/var/lib/teleport/letsencrypt/refused")
 
 
-@pytest.mark.usefixtures("root")
-def test_a_private_authority_is_not_trusted_without_its_root(running: Host) -> None:
-    bind(running)
-    run = running.start(CERTIFICATE)
-    assert "the new certificate is not used: this host does not trust it" in run.console, run
-
-
-class Authority:
-    """A private authority that signs with openssl."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._openssl("req", "-x509", *self._key("root"), "-subj", "/CN=root", "-out", "root.pem", "-days", "9")
-        self.root = (folder / "root.pem").read_text()
-
-    def _key(self, name: str) -> list[str]:
-        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
-
-    def pair(self, name: str) -> tuple[str, str]:
-        """A new key, and its certificate for ``name`` with the root behind it."""
-        self._openssl("req", *self._key("leaf"), "-subj", f"/CN={name}", "-out", "leaf.csr")
-        (self.folder / "san").write_text(f"subjectAltName=DNS:{name}")
-        sign = ["-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial", "-extfile", "san", "-days", "5"]
-        self._openssl("x509", "-req", "-in", "leaf.csr", *sign, "-out", "leaf.pem")
-        return (self.folder / "leaf.key").read_text(), (self.folder / "leaf.pem").read_text() + self.root
-
-
-class Store:
+class Store(NamedTuple):
     """Where the operator keeps the pair."""
 
-    def __init__(self, host: Host, service: str) -> None:
-        self.host, self.manager = host, host.world.aws(service) if service == "secretsmanager" else None
-        if self.manager:
-            self.arn = self.manager.create_secret(Name=os.urandom(8).hex(), SecretString="-")["ARN"]
-        else:
-            self.arn = put(host, "own", "-")
-
-    def write(self, pair: str) -> None:
-        if self.manager:
-            self.manager.put_secret_value(SecretId=self.arn, SecretString=pair)
-        else:
-            put(self.host, "own", pair)
+    arn: str
+    write: Callable[[str], object]
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority() -> trustme.CA:
+    """A private authority below its root, as many are."""
+    return trustme.CA().create_child_ca()
 
 
 @pytest.fixture(params=["ssm", "secretsmanager"])
-def store(request: pytest.FixtureRequest, running: Host, authority: Authority) -> Store:
+def store(request: pytest.FixtureRequest, running: Host, authority: trustme.CA) -> Store:
     """What the host that is `running` takes its certificate from."""
-    made = Store(running, request.param)
-    restart(running, certificate_arn=made.arn, private_ca=authority.root)
+    if request.param == "ssm":
+        made = Store(put(running, "own", "-"), partial(put, running, "own"))
+    else:
+        manager = running.world.aws("secretsmanager")
+        arn = manager.create_secret(Name=os.urandom(8).hex(), SecretString="-")["ARN"]
+        made = Store(arn, lambda pair: manager.put_secret_value(SecretId=arn, SecretString=pair))
+    assert authority.parent_cert
+    restart(running, certificate_arn=made.arn, private_ca=pem(authority.parent_cert.cert_pem))
     return made
 
 
+def issue(authority: trustme.CA, name: str) -> tuple[str, str]:
+    """A new key, and its certificate for ``name`` with the chain behind it."""
+    made = authority.issue_cert(name)
+    return pem(made.private_key_pem), "".join(map(pem, made.cert_chain_pems))
+
+
 def test_the_own_pair_is_installed_and_replaced_without_a_restart(
-    running: Host, store: Store, authority: Authority
+    running: Host, store: Store, authority: trustme.CA
 ) -> None:
     pid, name = running.read("/run/teleport.pid"), running.config.hostname
     running.world.clear()
     with socket.create_server(("", 80)):
         # The order of key and chain does not matter.
-        for text in ("".join(authority.pair(name)), "".join(reversed(authority.pair(name)))):
+        for text in ("".join(issue(authority, name)), "".join(reversed(issue(authority, name)))):
             before = running.certificate()
             store.write(text)
-            run = running.start(CERTIFICATE)
-            assert run.code == 0, str(run)
+            running.succeed(CERTIFICATE)
             wait_served(running, before)
     assert running.read("/run/teleport.pid") == pid
     assert running.world.requests
-    assert not [request for request in running.world.requests if request.startswith("acme")]
+    assert running.world.asked("^acme") == []
     folder = running.path("/var/lib/teleport/tls")
     assert len(list(folder.iterdir())) == 2, "the pair, and the link to it"
     assert (folder / "current/key.pem").stat().st_mode & 0o777 == 0o600
     written = running.data()
-    assert running.start(CERTIFICATE).code == 0
+    running.succeed(CERTIFICATE)
     assert running.data() == written, "nothing is written if nothing is new"
 
 
-def test_an_own_pair_that_cannot_be_used_changes_nothing(running: Host, store: Store, authority: Authority) -> None:
-    key, chain = authority.pair(running.config.hostname)
-    other_key, _ = authority.pair(running.config.hostname)
-    other_name = "".join(authority.pair("other.example.org"))
-    stranger = "".join(Authority(authority.folder).pair(running.config.hostname))
+def test_an_own_pair_that_cannot_be_used_or_read_changes_nothing(
+    running: Host, store: Store, authority: trustme.CA
+) -> None:
+    name = running.config.hostname
+    key, chain = issue(authority, name)
+    other_key, _ = issue(authority, name)
     before = running.certificate()
-    for text, why in (
-        (chain, "a file is missing"),
-        (other_key + chain, "the key does not belong to the certificate"),
-        (other_name, f"the certificate is not for {running.config.hostname}"),
-        (stranger, "this host does not trust it"),
-    ):
-        store.write(text)
-        run = running.start(CERTIFICATE)
-        assert run.code
-        assert f"the pair in service stays: {why}" in run.console, run
+
+    def refuse(reason: str) -> None:
+        run = running.fail(CERTIFICATE, reason)
         assert key.splitlines()[1] not in run.console + run.journal
         assert running.certificate() == before
         assert not running.path("/var/lib/teleport/tls/.fetched").exists()
 
-
-def test_an_own_pair_that_cannot_be_read_changes_nothing(running: Host, store: Store) -> None:
-    before, gone = running.certificate(), store.arn.replace("own", "gone").replace(":secret:", ":secret:x")
+    for text, why in (
+        (chain, "a file is missing"),
+        (other_key + chain, "the key does not belong to the certificate"),
+        ("".join(issue(authority, "other.example.org")), f"the certificate is not for {name}"),
+        ("".join(issue(trustme.CA(), name)), "this host does not trust it"),
+    ):
+        store.write(text)
+        refuse(f"the pair in service stays: {why}")
+    gone = store.arn.replace("own", "gone").replace(":secret:", ":secret:x")
     running.write_user_data(certificate_arn=gone)
-    run = running.start(CERTIFICATE)
-    assert run.code
-    assert f"cannot read {gone}; the pair in service stays" in run.console, run
-    assert running.certificate() == before
+    refuse(f"cannot read {re.escape(gone)}; the pair in service stays")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.boot.rig import Host
+from tests.boot.rig import BOOT, Host
 
 RECORDS = "/var/lib/teleport/log/records"
 COPY = "teleport-recordings"
@@ -30,38 +30,32 @@ def copied(host: Host) -> set[str]:
 
 def test_they_are_copied_once_and_stay_on_the_volume(host: Host) -> None:
     host.world.fault("aws PUT /recordings.*two.tar", "fail", status=403)
-    run = host.start("teleport-bootstrap")
-    assert run.code == 0, run
+    host.succeed(BOOT)
     # Teleport does not wait for it.
     assert f"{COPY}.service" in host.sh("cat /run/rig/queued")
-    run = host.start(COPY)
-    assert run.code, run
-    assert f"failed: aws s3 sync to s3://{bucket(host)}/records" in run.console
+    host.fail(COPY, f"failed: aws s3 sync to s3://{bucket(host)}/records")
     assert copied(host) == {"records/one.tar"}
 
     host.world.clear()
-    run = host.start(COPY)
-    assert run.code == 0, run
+    host.succeed(COPY)
     assert copied(host) == {"records/one.tar", "records/two.tar"}
-    sent = [request for request in host.world.requests if "PUT" in request]
-    assert len(sent) == 1, "one.tar was there already"
+    assert len(host.world.asked("PUT")) == 1, "one.tar was there already"
     assert host.sh(f"cat {RECORDS}/one.tar {RECORDS}/two.tar") == "one\ntwo"
 
     # What expires does not come back; what was recorded on the volume meanwhile, because the stack went back, comes.
     host.world.aws("s3").delete_object(Bucket=bucket(host), Key="records/one.tar")
     host.sh(f"echo three >{RECORDS}/three.tar")
-    assert host.start(COPY).code == 0
+    host.succeed(COPY)
     assert copied(host) == {"records/two.tar", "records/three.tar"}
     host.world.requests.clear()
-    assert host.start(COPY).code == 0
-    assert not [request for request in host.world.requests if bucket(host) in request]
+    host.succeed(COPY)
+    assert host.world.asked(bucket(host)) == []
 
 
 def test_back_on_the_volume_nothing_is_copied(host: Host) -> None:
     """With updates in place, the unit is still there."""
     host.write_user_data(recordings_url=None)
-    assert host.start("teleport-bootstrap").code == 0
+    host.succeed(BOOT)
     host.world.requests.clear()
-    run = host.start(COPY)
-    assert (run.code, run.console) == (0, ""), run
-    assert not [request for request in host.world.requests if bucket(host) in request]
+    assert host.succeed(COPY).console == ""
+    assert host.world.asked(bucket(host)) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.boot.rig import Host, libfaketime
+from tests.boot.rig import ACCESS, BOOT, CERTIFICATE, Host, libfaketime
 
 ARN = "arn:aws:sns:eu-west-1:111122223333:on-call"
 GOOD = {"CertificateDays": 89, "DiskUsed": 0, "FailedUnits": 0, "ProxyAnswers": 1}
@@ -15,8 +15,7 @@ GOOD = {"CertificateDays": 89, "DiskUsed": 0, "FailedUnits": 0, "ProxyAnswers": 
 def measure(host: Host) -> dict[str, float]:
     """The metrics of one run, under a stack's name that nobody had before."""
     host.write_user_data(stack=f"s{uuid.uuid4().hex}", alarm_topic_arn=ARN)
-    run = host.start("teleport-signals")
-    assert run.code == 0, run
+    host.succeed("teleport-signals")
     now = datetime.datetime.now(datetime.UTC)
     hour = {"StartTime": now - datetime.timedelta(minutes=30), "EndTime": now + datetime.timedelta(minutes=30)}
     cloudwatch, found = host.world.aws("cloudwatch"), {}
@@ -32,18 +31,22 @@ def measure(host: Host) -> dict[str, float]:
 
 def fail_access(host: Host) -> None:
     host.world.fault("aws AmazonSSM", "fail", status=400, body=b"{}")
-    assert host.start("teleport-access").code
+    host.fail(ACCESS, "step access: failed")
 
 
 def fail_boot(host: Host) -> None:
     host.world.fault("imds", "fail")
     host.configure(ADDRESS_WAIT="1")
-    assert host.start("teleport-bootstrap").code
+    host.fail(BOOT, "step address: failed")
+
+
+def remove_volume(host: Host) -> None:
+    host.sh("systemctl stop teleport.service; umount /var/lib/teleport")
 
 
 @pytest.fixture
 def good(running: Host) -> Host:
-    assert running.start("teleport-certificate").code == 0
+    running.succeed(CERTIFICATE)
     running.wait_trusted()
     return running
 
@@ -58,6 +61,7 @@ def good(running: Host) -> Host:
         (lambda host: host.sh("cat /dev/zero >/var/lib/teleport/full", check=False), {"DiskUsed": 100}),
         (lambda host: host.configure(LD_PRELOAD=libfaketime(), FAKETIME="+80d"), {"CertificateDays": 9}),
         (lambda host: host.sh("rm -r /var/lib/teleport/tls"), {"CertificateDays": 0}),
+        (remove_volume, {"CertificateDays": 0, "DiskUsed": 100, "ProxyAnswers": 0}),
     ],
     ids=[
         "nothing",
@@ -67,6 +71,7 @@ def good(running: Host) -> Host:
         "the disk",
         "an old certificate",
         "no certificate",
+        "no volume",
     ],
 )
 def test_what_is_bad_shows(good: Host, spoil: Callable[[Host], object], changed: dict[str, float]) -> None:
@@ -80,14 +85,7 @@ def test_a_self_signed_certificate_has_no_days_left(running: Host) -> None:
     assert measure(running)["CertificateDays"] == 0
 
 
-def test_without_the_volume_there_is_no_room(running: Host) -> None:
-    running.sh("systemctl stop teleport.service; umount /var/lib/teleport")
-    assert measure(running)["DiskUsed"] == 100
-
-
 def test_a_refusal_of_cloudwatch_fails_the_unit(running: Host) -> None:
     running.write_user_data(alarm_topic_arn=ARN)
     running.world.fault("aws .*PutMetricData|aws POST /", "fail", status=403)
-    run = running.start("teleport-signals")
-    assert run.code
-    assert "step signals: failed: aws cloudwatch put-metric-data" in run.console
+    running.fail("teleport-signals", "step signals: failed: aws cloudwatch put-metric-data")

@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
+from uuid import uuid4
 
 import pytest
 import urllib3
@@ -89,9 +91,9 @@ def append_as_others_do(api, name):
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("writers", [30, 100])
-def test_all_of_many_writers_land(api, control_plane, writers):
+def test_all_of_a_hundred_writers_land(api, control_plane):
     """Half of them add, a quarter removes, and a quarter are others, who patch keys or append entries."""
+    writers = 100
     leaving = [role(f"leaving-{n}") for n in range(writers // 4)]
     coming = [role(f"coming-{n}") for n in range(writers // 2)]
     others = [f"other-{n}" for n in range(writers // 4)]
@@ -155,23 +157,6 @@ def test_the_api_server_is_killed_in_the_middle_and_comes_back(api, control_plan
     assert names(data_of(api)["mapRoles"]) == sorted([*names(NODES), *(f"team-{n}" for n in range(20))])
 
 
-class Flaky:
-    """The API, whose ``replace`` (not the dry run) first fails in the given ways."""
-
-    def __init__(self, api, *failures, lost=False):
-        self.api, self.failures, self.lost = api, list(failures), lost
-
-    def __getattr__(self, name):
-        return getattr(self.api, name)
-
-    def replace_namespaced_config_map(self, *args, **kwargs):
-        if "dry_run" in kwargs or not self.failures:
-            return self.api.replace_namespaced_config_map(*args, **kwargs)
-        if self.lost:
-            self.api.replace_namespaced_config_map(*args, **kwargs)
-        raise self.failures.pop(0)
-
-
 BUSY = [ApiException(429), ApiException(500), ApiException(503), urllib3.exceptions.ProtocolError("gone")]
 LOST: Any = urllib3.exceptions.ReadTimeoutError(None, "", "no answer")  # type: ignore[arg-type]
 
@@ -179,9 +164,19 @@ LOST: Any = urllib3.exceptions.ReadTimeoutError(None, "", "no answer")  # type: 
 @pytest.mark.parametrize(("failures", "lost"), [(BUSY, False), ([LOST], True)])
 def test_a_failed_write_is_tried_again_and_a_write_whose_answer_was_lost_is_not_done_twice(api, failures, lost):
     put(api, AWS_AUTH)
-    flaky: Any = Flaky(api, *failures, lost=lost)
+    left = list(failures)
+
+    def replace(*args, **kwargs):
+        if "dry_run" in kwargs or not left:
+            return DEFAULT  # and so the real method is called
+        if lost:
+            api.replace_namespaced_config_map(*args, **kwargs)
+        raise left.pop(0)
+
+    flaky = Mock(wraps=api)
+    flaky.replace_namespaced_config_map.side_effect = replace
     edit(flaky, partial(with_entry, entry=ENTRY))
-    assert not flaky.failures
+    assert not left
     assert data_of(api) == WITH_ENTRY
 
 
@@ -248,14 +243,12 @@ def test_a_map_that_would_be_too_large_is_refused(api):
 
 
 @pytest.fixture
-def user(control_plane, request):
-    """Makes a kubeconfig for a user who may do so much in kube-system and no more."""
+def user(control_plane):
+    """Makes a kubeconfig for a new user who may do so much in kube-system and no more."""
     rbac: Any = client.RbacAuthorizationV1Api(connect(str(control_plane.kubeconfig)).api_client)
-    made = []
 
     def make(*rules):
-        name = f"aws-auth-{len(made)}-{abs(hash(request.node.name)) % 10**6}"
-        made.append(name)
+        name = f"aws-auth-{uuid4().hex}"
         metadata = {"name": name}
         subject = {"kind": "User", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
         reference = {"kind": "Role", "name": name, "apiGroup": "rbac.authorization.k8s.io"}
@@ -265,10 +258,7 @@ def user(control_plane, request):
         rbac.create_namespaced_role_binding(NAMESPACE, binding)
         return control_plane.kubeconfig_for(name)
 
-    yield make
-    for name in made:
-        rbac.delete_namespaced_role_binding(name, NAMESPACE)
-        rbac.delete_namespaced_role(name, NAMESPACE)
+    return make
 
 
 READ = {"verbs": ["get"], "resourceNames": [NAME]}
@@ -306,7 +296,10 @@ def test_a_dry_run_needs_only_the_permission_to_read(api, user, capsys):
     put(api, AWS_AUTH)
     kubeconfig = user(READ)
     assert run_in_process(kubeconfig, "add", "--dry-run") == 0
-    assert '+- rolearn: "arn:aws:iam::111122223333:role/teleport"' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.startswith("--- aws-auth/mapRoles\n+++ aws-auth/mapRoles (new)\n@@")
+    assert '+- rolearn: "arn:aws:iam::111122223333:role/teleport"' in said
+    assert data_of(api) == AWS_AUTH
     assert run_in_process(kubeconfig, "show") == 0
 
 
@@ -351,32 +344,12 @@ def test_the_command_prints_what_it_did(api, control_plane, capsys):
 
 def test_the_command_reads_the_kubeconfig_from_standard_input(api, control_plane):
     put(api, AWS_AUTH)
-
-    def run(action, *options):
-        module = [sys.executable, "-m", "teleport_eks.aws_auth"]
-        command = [*module, action, "--kubeconfig", "/dev/stdin", *OPTIONS, *options]
-        kubeconfig = control_plane.kubeconfig.read_text()
-        return subprocess.run(command, input=kubeconfig, text=True, capture_output=True, timeout=300, check=False)
-
-    dry = run("add", "--dry-run")
-    assert (dry.returncode, dry.stderr) == (0, "")
-    assert dry.stdout.startswith("--- aws-auth/mapRoles\n+++ aws-auth/mapRoles (new)\n@@")
-    assert data_of(api) == AWS_AUTH
-
-    added = run("add")
+    command = [sys.executable, "-m", "teleport_eks.aws_auth", "add", "--kubeconfig", "/dev/stdin", *OPTIONS]
+    kubeconfig = control_plane.kubeconfig.read_text()
+    done = subprocess.run(command, input=kubeconfig, text=True, capture_output=True, timeout=300, check=False)
     line = "added: arn:aws:iam::111122223333:role/teleport as teleport in teleport-group\n"
-    assert (added.returncode, added.stdout, added.stderr) == (0, line, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
     assert data_of(api) == WITH_ENTRY
-
-    assert run("remove").stdout.startswith("removed: ")
-    assert data_of(api) == AWS_AUTH
-
-    api.patch_namespaced_config_map(NAME, NAMESPACE, {"data": {"mapRoles": "- a: [\n"}})
-    broken = run("add")
-    assert (broken.returncode, broken.stdout) == (1, "")
-    assert broken.stderr.startswith("error: mapRoles, line 2, column 1: ")
-    assert broken.stderr.count("\n") == 1
-    assert data_of(api)["mapRoles"] == "- a: [\n"
 
 
 def test_a_kubeconfig_that_runs_a_program_for_its_credentials(api, control_plane, tmp_path: Path):

@@ -1,8 +1,6 @@
 """The sandbox's Kubernetes API is the real thing, and keeps its data. tests/e2e/test_sandbox.py stops it."""
 
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,6 +9,7 @@ from kubernetes import client, config
 
 from sandbox.binaries import binaries, cache_directory, kubernetes_version
 from sandbox.control_plane import ControlPlane, ControlPlaneError
+from tests.waiting import wait_for
 
 
 def core(kubeconfig: Path) -> client.CoreV1Api:
@@ -19,15 +18,6 @@ def core(kubeconfig: Path) -> client.CoreV1Api:
 
 def config_map(name: str, *owners: client.V1OwnerReference) -> client.V1ConfigMap:
     return client.V1ConfigMap(metadata=client.V1ObjectMeta(name=name, owner_references=list(owners)))
-
-
-def eventually(question: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not question():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def test_the_api_server_tells_clients_its_real_version(control_plane):
@@ -51,10 +41,11 @@ def test_objects_are_deleted_with_their_owner_and_with_their_namespace(control_p
 
     # In the foreground, as Pulumi deletes: the owner waits for what it owns.
     api.delete_namespaced_config_map("owner", namespace, propagation_policy="Foreground")
-    assert eventually(lambda: len(api.list_namespaced_config_map(namespace).items) == 1), "only the other is left"
+    wait_for(lambda: len(api.list_namespaced_config_map(namespace).items) == 1, "the owned object is still there")
 
     api.delete_namespace(namespace)
-    assert eventually(lambda: not api.list_namespace(field_selector=f"metadata.name={namespace}").items)
+    name = f"metadata.name={namespace}"
+    wait_for(lambda: not api.list_namespace(field_selector=name).items, "the namespace is still there")
 
 
 def test_a_user_can_have_a_name_as_long_as_the_arn_of_a_session(control_plane):

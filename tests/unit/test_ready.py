@@ -1,6 +1,5 @@
 """The wait for a new host, against a real TLS server."""
 
-import http.server
 import ssl
 import stat
 import threading
@@ -8,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
+from werkzeug import Request, Response
+from werkzeug.serving import make_server
 
-from sandbox import certificates
 from teleport_eks import ready
 
 Serve = Callable[..., int]
@@ -18,28 +19,21 @@ Serve = Callable[..., int]
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts a TLS server that answers ``body``; returns its port."""
-    certificates.issue(tmp_path, "ca", "test")
-    certificates.issue(tmp_path, "server", "test-server")
-    servers: list[http.server.HTTPServer] = []
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    servers = []
 
     def start(body: bytes = b'{"server_version": "18.10.1"}') -> int:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                # As Teleport does while it has no GitHub connector: only /webapi/find answers.
-                self.send_response(200 if self.path == "/webapi/find" else 400)
-                self.end_headers()
-                self.wfile.write(body)
+        @Request.application
+        def answer(request: Request) -> Response:
+            # As Teleport does while it has no GitHub connector: only /webapi/find answers.
+            return Response(body, 200 if request.path == "/webapi/find" else 400)
 
-            def log_message(self, *_: object) -> None:  # type: ignore[override]
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server = make_server("127.0.0.1", 0, answer, threaded=True, ssl_context=context)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
-        return server.server_port
+        return server.port
 
     yield start
     for server in servers:
@@ -54,23 +48,24 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "CERTIFICATE_WITHIN", 0.1)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a stand-in for the AWS CLI on PATH that runs a line of shell."""
+    """The AWS CLI on PATH is a line of shell, here one that finds an empty console. Gives it another line."""
+    script = tmp_path / "aws"
 
     def install(line: str) -> None:
-        script = tmp_path / "aws"
         script.write_text(f"#!/bin/sh\n{line}\n")
         script.chmod(stat.S_IRWXU)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
+    install("true")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     return install
 
 
 @pytest.fixture
 def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine trusts the server's certificate."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.crt"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
 
 
 def run(port: int, minutes: float = 0.2, *more: str) -> int:

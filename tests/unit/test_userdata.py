@@ -9,12 +9,12 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -33,17 +33,20 @@ CONFIG = HostConfig(
     volume_id="vol-0123456789abcdef0",
     parameters_path="/teleport-eks/dev",
 )
-IN_S3 = dataclasses.replace(CONFIG, recordings_url="s3://teleport-recordings-1234567/records")
-OWN_ZONE = dataclasses.replace(CONFIG, hostname="teleport.example.com", dns_zone_id="Z0123456789ABC")
-TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
-WATCHED = dataclasses.replace(
-    CONFIG, settings=CONFIG.settings.model_copy(update={"alarm_topic_arn": TOPIC, "log_retention_days": 90})
-)
+# All that adds something to the host.
 EVERYTHING = dataclasses.replace(
-    WATCHED,
-    recordings_url=IN_S3.recordings_url,
+    CONFIG,
+    settings=settings(
+        alarmTopicArn="arn:aws:sns:eu-west-1:111122223333:on-call",
+        logRetentionDays="90",
+        privateCa=ROOT,
+        acmeServer="https://ca.example.com/directory",
+        acmeEabKeyId="kid-1",
+        acmeEabKey="0123456789abcdef",
+    ),
+    hostname="teleport.example.com",
     dns_zone_id="Z0123456789ABC",
-    settings=WATCHED.settings.model_copy(update={"private_ca": ROOT, "acme_eab_key_id": "kid-1"}),
+    recordings_url="s3://teleport-recordings-1234567/records",
 )
 # As the real Teleport names it: log/<the host's id>/<day>.
 AUDIT_LOG = "/var/lib/teleport/log/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log"
@@ -68,6 +71,13 @@ def tool(name: str, package: str) -> str:
     return found
 
 
+def run(*command: str | Path, **more: Any) -> str:
+    """The command's output. It must end without an error."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def unit(name: str) -> dict[str, list[str]]:
     """A unit's settings, whatever their section: name -> values."""
     found: dict[str, list[str]] = {}
@@ -79,16 +89,9 @@ def unit(name: str) -> dict[str, list[str]]:
 
 
 def test_the_same_input_gives_the_same_bytes_in_another_process():
-    script = "import sys; from tests.unit.test_userdata import *; sys.stdout.write(render(CONFIG))"
-    for seed in ("1", "2"):
-        other = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Tokyo"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert other.stdout == render(CONFIG)
+    script = "import sys; from tests.unit.test_userdata import *; sys.stdout.write(render(EVERYTHING))"
+    changed = {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Tokyo"}
+    assert run(sys.executable, "-c", script, env={**os.environ, **changed}) == render(EVERYTHING)
 
 
 def test_the_message_about_the_limit_names_the_largest_file():
@@ -106,7 +109,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, IN_S3, EVERYTHING])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -120,14 +123,8 @@ def test_values_are_quoted_for_the_shell_and_for_yaml():
     nasty = """o'b"r$(id)`id`\\ #x: {y}"""
     config = with_email(nasty, stack=nasty)
     env = files(config)["/etc/teleport-eks/host.env"]
-    shell = subprocess.run(
-        ["/bin/bash", "-c", 'set -a; . /dev/stdin; printf "%s" "$ACME_EMAIL"'],
-        input=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert shell.stdout == nasty
+    assert [line.partition("=")[0] for line in env.splitlines()] == [*userdata.variables(config), "REVISION"]
+    assert run("bash", "-c", 'set -a; . /dev/stdin; printf "%s" "$ACME_EMAIL"', input=env) == nasty
     assert strict.load(files(config)["/etc/teleport.yaml"])["ssh_service"]["labels"]["stack"] == nasty
 
 
@@ -137,19 +134,21 @@ def test_a_value_with_a_line_break_is_refused():
 
 
 def test_what_a_stack_does_not_ask_for_is_not_on_its_host():
-    more = files(WATCHED).keys() - files(CONFIG).keys()
+    more = files(EVERYTHING).keys() - files(CONFIG).keys()
     assert {Path(path).name for path in more} == {
         *("signals", "teleport-signals.service", "teleport-signals.timer"),
         *("amazon-cloudwatch-agent.json", "teleport-logs.service", "more.conf"),
+        *("recordings", "recordings.conf", "teleport-recordings.service"),
+        "teleport-eks.pem",
     }
-    assert files(WATCHED)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
+    assert files(EVERYTHING)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
         "[Unit]",
         "Wants=teleport-signals.timer teleport-logs.service",
     ]
 
 
 def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
-    written = files(WATCHED)
+    written = files(EVERYTHING)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
     services = {Path(path).stem for path in files(EVERYTHING) if path.endswith(".service")}
@@ -160,14 +159,7 @@ def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
     assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
-def test_the_environment_file_has_one_line_per_variable():
-    known = {*userdata.variables(CONFIG), "REVISION"}
-    line = files(CONFIG)["/etc/teleport-eks/host.env"].splitlines()
-    assert {entry.partition("=")[0] for entry in line} == known
-    assert all(len(shlex.split(entry)) == 1 for entry in line)
-
-
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, IN_S3])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
@@ -214,15 +206,7 @@ def test_the_script_names_only_ports_of_the_proxy():
     ],
 )
 def test_shellcheck(name: str):
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    done = subprocess.run(
-        [shellcheck if shellcheck.exists() else tool("shellcheck", "shellcheck"), "-x", "-P", "SCRIPTDIR", name],
-        cwd=SOURCES,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(Path(sys.executable).with_name("shellcheck"), "-x", "-P", "SCRIPTDIR", name, cwd=SOURCES)
 
 
 def test_the_python_script_runs_on_the_python_of_al2023():
@@ -234,17 +218,13 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
     written = files(EVERYTHING)
-    for path, text in written.items():
+    programs = ("/usr/local/bin/teleport", "/usr/bin/dnf", "/usr/bin/systemctl")
+    for path, text in {**written, **dict.fromkeys(programs, "#!/bin/sh\n")}.items():
         here = tmp_path / path.lstrip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
         # systemd-analyze looks whether the programs exist; here they do below tmp_path.
         here.write_text(text.replace("ExecStart=/usr", f"ExecStart={tmp_path}/usr"))
         here.chmod(0o644 if path.startswith("/etc/systemd/system/") else 0o755)
-    for program in ("local/bin/teleport", "bin/dnf", "bin/systemctl"):
-        here = tmp_path / "usr" / program
-        here.parent.mkdir(parents=True, exist_ok=True)
-        here.write_text("#!/bin/sh\n")
-        here.chmod(0o755)
     units = [tmp_path / path.lstrip("/") for path in written if path.endswith((".service", ".timer"))]
     assert len(units) > 10
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
@@ -258,33 +238,18 @@ def test_the_bootstrap_unit_shares_its_mounts_with_the_host():
         assert setting not in unit("teleport-bootstrap.service")
 
 
-def test_teleport_does_not_wait_for_the_unit_that_waits_for_it():
-    assert "teleport-bootstrap" not in " ".join(unit("teleport.service")["After"])
-    assert "WantedBy" not in unit("teleport.service")
-
-
-def test_teleport_never_starts_without_the_data_volume():
-    assert unit("teleport.service")["AssertPathIsMountPoint"] == ["/var/lib/teleport"]
-
-
 def test_systemd_reads_the_calendar_of_each_timer():
     analyze = tool("systemd-analyze", "systemd")
     for name in [path.name for path in SOURCES.glob("*.timer")]:
         for expression in unit(name)["OnCalendar"]:
-            subprocess.run([analyze, "calendar", expression], check=True, capture_output=True)
+            run(analyze, "calendar", expression)
 
 
-@pytest.mark.parametrize("config", [CONFIG, OWN_ZONE, WATCHED, with_settings(privateCa=ROOT)])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))
-    done = subprocess.run(
-        [tool("cloud-init", "cloud-init"), "schema", "--config-file", str(document)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(tool("cloud-init", "cloud-init"), "schema", "--config-file", document)
 
 
 def test_another_value_template_or_port_is_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:

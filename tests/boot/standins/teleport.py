@@ -2,7 +2,7 @@
 
 Like Teleport (all of this was measured with 18.3), it
 - reads its configuration strictly, and starts only with a key pair and a kubeconfig that it can use;
-- refuses a chain that the host does not trust, and reads the pair again at the interval;
+- refuses a chain that the host does not trust, and reads the pair again if an interval for that is set;
 - makes its certificate authority once, in data_dir;
 - answers /webapi/ping with an error until there is a GitHub connector;
 - keeps the resources of `tctl create`, with a new revision after each change (a bot has none);
@@ -10,7 +10,6 @@ Like Teleport (all of this was measured with 18.3), it
 - answers the first `tctl get` after a change with what was there before, as the auth service's cache does.
 """
 
-import base64
 import http.server
 import json
 import os
@@ -75,8 +74,6 @@ def check_kubeconfig(path):
     commands = [user["user"]["exec"]["command"] for user in config["users"]]
     if not names or re.search("[:/@]", "".join(names)) or commands != ["aws"]:
         die(f"kubeconfig has contexts {names} with commands {commands}")
-    for cluster in config["clusters"]:
-        ssl.PEM_cert_to_DER_cert(base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode())
 
 
 def serve(config_file, pid_file):
@@ -96,27 +93,20 @@ def serve(config_file, pid_file):
             status = 200 if self.path in ("/webapi/find", "/webapi/ping") else 404
             if self.path == "/webapi/ping" and not any(key.startswith("github/") for key in read_backend(data)):
                 status, answer = 400, {"error": {"message": "no github connectors found"}}
-            body = json.dumps(answer).encode()
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
+            self.wfile.write(json.dumps(answer).encode())
 
     def reload_pairs():
-        interval = proxy["https_keypairs_reload_interval"]
-        seconds = {"s": 1, "m": 60, "h": 3600}[interval[-1]] * int(interval[:-1])
-        while True:
-            time.sleep(float(os.environ.get("RIG_RELOAD", seconds)))
+        while proxy.get("https_keypairs_reload_interval"):
+            time.sleep(0.3)  # in place of that interval
             try:
                 load_pair(context, proxy)
             except (subprocess.CalledProcessError, OSError) as error:
                 print(f"WARN: pair not reloaded: {error}", flush=True)
 
     host, _, port = proxy["web_listen_addr"].rpartition(":")
-    server = Server((host, int(port)), Ping)
+    server = http.server.ThreadingHTTPServer((host, int(port)), Ping)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     Path(pid_file).write_text(str(os.getpid()))
     threading.Thread(target=reload_pairs, daemon=True).start()
