@@ -360,17 +360,23 @@ EXAMPLE_BOT = {
 BOT_EXAMPLES = {**EXAMPLE_BOT, "branch": "main"}
 
 
-def _are_distinct(listed: Iterable[Access]) -> None:
-    """Refuses two items that would share a role and the names of their bindings."""
-    named: dict[str, Access] = {}
+def _are_listed_once(listed: Iterable[Access]) -> None:
+    seen: set[str] = set()
     for item in listed:
-        other = named.setdefault(item.name, item)
-        if other is not item and other.on_github == item.on_github:
+        if item.on_github in seen:
             raise ValueError(f"{item.on_github} is listed twice: put its groups into one item")
-        if other is not item:  # a-b/c and a/b-c
+        seen.add(item.on_github)
+
+
+def _share_no_name(listed: Iterable[Access]) -> None:
+    """Refuses a-b/c beside a/b-c. Their roles, bots and bindings would have one name."""
+    named: dict[str, str] = {}
+    for item in listed:
+        other = named.setdefault(item.name, item.on_github)
+        if other != item.on_github:
             raise ValueError(
-                f"{other.on_github} and {item.on_github} both get the name {item.name}: rename one of the two on "
-                "GitHub, or give the access to another one there"
+                f"{other} and {item.on_github} both get the name {item.name}: rename one of the two on GitHub, or give "
+                "the access to another one there"
             )
 
 
@@ -416,10 +422,8 @@ class AdditionalCluster(_Model):
 
     @field_validator("teams", "bots")
     @classmethod
-    def _have_names_of_their_own(cls, listed: Any, info: ValidationInfo) -> Any:
-        _are_distinct(
-            [*(info.data.get("teams") or ()), *listed] if info.field_name == "bots" and listed else listed or ()
-        )
+    def _are_distinct(cls, listed: tuple[Access, ...] | None) -> tuple[Access, ...] | None:
+        _are_listed_once(listed or ())
         return listed
 
 
@@ -815,14 +819,15 @@ class Settings(_Model):
     @field_validator("teams", "bots", "additional_clusters")
     @classmethod
     def _are_distinct_and_allowed(cls, value: Any, info: ValidationInfo) -> Any:
-        known = {**info.data, info.field_name: value}
-        additional = known.get("additional_clusters", ())
-        _are_written_in_one_way(
-            [*known.get("teams", ()), *(team for cluster in additional for team in cluster.teams or ())]
-        )
-        _are_distinct([*known.get("teams", ()), *known.get("bots", ())])
-        listed = [item for cluster in additional for item in (*(cluster.teams or ()), *(cluster.bots or ()))]
-        for item in listed if info.field_name == "additional_clusters" else value:
+        of_the_stack = [*info.data.get("teams", ()), *info.data.get("bots", ())]
+        if info.field_name == "additional_clusters":
+            listed = [item for cluster in value for item in (*(cluster.teams or ()), *(cluster.bots or ()))]
+        else:
+            listed = value
+            _are_listed_once(listed)
+        _are_written_in_one_way([item for item in (*of_the_stack, *listed) if isinstance(item, Team)])
+        _share_no_name([*of_the_stack, *listed])
+        for item in listed:
             if "system:masters" in item.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
                     f"{item.on_github} has system:masters, which nothing in the cluster can restrict; "

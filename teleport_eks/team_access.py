@@ -88,7 +88,7 @@ def join_token(listed: Bot, stack: str) -> dict:
 
 def kube_cluster(name: str, kubeconfig: str, stack: str) -> dict:
     """An additional cluster. ``kubeconfig`` has no secret: Teleport asks the host's AWS CLI for a token."""
-    labels = {NAMESPACE: stack, "stack": stack, "cluster": name}
+    labels = {NAMESPACE: stack, "cluster": name}
     return {
         "kind": "kube_cluster",
         "version": "v3",

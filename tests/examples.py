@@ -1,6 +1,7 @@
 """One example stack for all tests: its settings, its cluster, its team, and where its proxy is."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from teleport_eks.aws_auth.text import Entry
 from teleport_eks.cluster import Cluster, MappedCluster, Site
@@ -43,8 +44,11 @@ CLUSTER = Cluster(
 PUBLIC = Subnet("subnet-2", "vpc-1", "10.0.2.0/24", "eu-west-1b", {"Name": "b-public"})
 
 
-def site(access_mode: str = "aws-auth", **more: str) -> Site:
-    return Site((MappedCluster(CLUSTER, access_mode, **more),), PUBLIC, Names())
+TOOLS = MappedCluster(replace(CLUSTER, name="tools", security_group_id="sg-tools"), "access-entry", "-tools")
+
+
+def site(access_mode: str = "aws-auth", *additional: MappedCluster, **more: str) -> Site:
+    return Site((MappedCluster(CLUSTER, access_mode, **more), *additional), PUBLIC, Names())
 
 
 SITE = site()

@@ -24,7 +24,7 @@ from policy.checks import GUARDS, INSTANCE, RULES, STATE, Resource, secrets_in
 from sandbox.engine import ROOT
 from teleport_eks.recordings import tls_only
 from teleport_eks.settings import EXAMPLE_BOT
-from tests.examples import PLATFORM, record_proxy, site
+from tests.examples import PLATFORM, TOOLS, record_proxy, site
 from tests.recorder import plain
 
 BY_NAME = {rule.name: rule for rule in RULES}
@@ -439,7 +439,7 @@ def test_an_unknown_value_is_neither_a_finding_nor_an_error(pack: dict[str, Any]
 
 def declare(access_mode: str, **config: str) -> list[Resource]:
     """All that the program declares."""
-    declared = record_proxy(config, site(access_mode))
+    declared = record_proxy(config, site(access_mode, TOOLS))
     made = [Resource(r.typ, r.name, plain(r.inputs), declared.requests[r.name].protect) for r in declared.resources]
 
     def is_part(part: Resource, of: Resource) -> bool:
@@ -456,6 +456,7 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
         adminCidrs='["203.0.113.7/32"]',
         teams=json.dumps([{**PLATFORM.model_dump(by_alias=True), "clusterRole": "edit"}]),
         bots=json.dumps([{**EXAMPLE_BOT, "environment": "rotate-token"}]),
+        additionalClusters='[{"clusterName": "tools"}]',
         githubClientId="Iv1.1",
         githubClientSecret="c4nary",
         recordings="s3",

@@ -2,13 +2,12 @@
 
 import ast
 import json
-from dataclasses import replace
 
 import pytest
 
 from sandbox.engine import ROOT
-from teleport_eks.cluster import MappedCluster
-from tests.examples import CLUSTER, PLATFORM, SITE, record_proxy
+from teleport_eks.cluster import Site
+from tests.examples import CLUSTER, PLATFORM, SITE, TOOLS, record_proxy, site
 from tests.recorder import plain
 
 INSTANCE = "aws:ec2/instance:Instance teleport-host-amd64"
@@ -79,12 +78,11 @@ def test_the_host_is_created_after_its_dns_record() -> None:
 
 
 def test_an_additional_cluster_changes_nothing_but_its_own_parts() -> None:
-    def names(*clusters: MappedCluster, additional: str = "[]") -> dict[str, dict]:
-        declared = record_proxy({"additionalClusters": additional}, replace(SITE, clusters=(*SITE.clusters, *clusters)))
+    def names(where: Site, additional: str = "[]") -> dict[str, dict]:
+        declared = record_proxy({"additionalClusters": additional}, where)
         return {f"{r.typ} {r.name}": plain(r.inputs) for r in declared.resources}
 
-    tools = MappedCluster(replace(CLUSTER, name="tools", security_group_id="sg-2"), "access-entry", "-tools")
-    assert changed(names(), names(tools, additional='[{"clusterName": "tools"}]')) == {
+    assert changed(names(SITE), names(site("aws-auth", TOOLS), '[{"clusterName": "tools"}]')) == {
         "teleport-cluster-tools",
         "teleport-cluster-access-tools",
         "teleport-cluster-access-tools-impersonation",

@@ -182,6 +182,18 @@ BAD = [
         "are one organization",
     ),
     (
+        {
+            "bots": bot(branch="x"),
+            "additionalClusters": clusters(
+                TOOLS | {"bots": bot(repository="acme/shop-x", branch="y"), "teams": []},
+                {"clusterName": "more", "bots": bot(repository="acme-shop/x", branch="y")},
+            ),
+        },
+        "additionalClusters",
+        "",
+        "both get the name bot-acme-shop-x-y",
+    ),
+    (
         {"additionalClusters": clusters(TOOLS), "kubeconfig": "clusters: []\ncontexts: [{name: demo}]"},
         "kubeconfig",
         "(secret)",
