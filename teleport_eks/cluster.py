@@ -200,32 +200,27 @@ def choose_site(
             )
         )
     mapped = []
-    for index, each in enumerate(clusters):
-        item = settings.additional_clusters[index - 1] if index else settings
-        key = f"additionalClusters[{index - 1}]." if index else ""
-        mode = access_mode(item.access_mode, each.authentication_mode)
+    for index, (chosen, each) in enumerate(zip((settings, *settings.additional_clusters), clusters, strict=True)):
+        mode = access_mode(chosen.access_mode, each.authentication_mode)
         if not mode:
-            problems.append(
-                Problem(
-                    f"{NAMESPACE}:{key}accessMode",
-                    item.access_mode,
-                    f"{each.name} has the authentication mode {each.authentication_mode}, which does not allow this",
-                    as_yaml("accessMode" if index else f"{NAMESPACE}:accessMode", "auto"),
-                )
-            )
+            rule = f"{each.name} has the authentication mode {each.authentication_mode}, which does not allow this"
+            problems.append(_problem(index, "accessMode", chosen.access_mode, rule, "auto"))
         if index and possible and possible[0].vpc_id != each.vpc_id and not each.endpoint_public_access:
-            problems.append(
-                Problem(
-                    f"{NAMESPACE}:{key}clusterName",
-                    each.name,
-                    f"its endpoint is private and answers only in {each.vpc_id}, but the proxy is in "
-                    f"{possible[0].vpc_id}: give this cluster a stack of its own, or enable its public endpoint",
-                    as_yaml("clusterName", "tools"),
-                )
+            rule = (
+                f"its endpoint is private and answers only in {each.vpc_id}, but the proxy is in "
+                f"{possible[0].vpc_id}: give this cluster a stack of its own, or enable its public endpoint"
             )
+            problems.append(_problem(index, "clusterName", each.name, rule, "tools"))
         mapped.append(MappedCluster(each, mode, f"-{each.name}" if index else ""))
     refuse(problems, stack)
     return Site(tuple(mapped), possible[0], Names(f"-{stack}" if settings.suffix_names else ""))
+
+
+def _problem(index: int, key: str, value: str, rule: str, example: str) -> Problem:
+    """A problem with a setting of one cluster: the stack's own has index 0, and the additional ones follow."""
+    if not index:
+        return Problem(f"{NAMESPACE}:{key}", value, rule, as_yaml(f"{NAMESPACE}:{key}", example))
+    return Problem(f"{NAMESPACE}:additionalClusters[{index - 1}].{key}", value, rule, as_yaml(key, example))
 
 
 def access_mode(requested: str, authentication_mode: str) -> str:
@@ -313,8 +308,7 @@ def _look_up_clusters(settings: Settings, stack: str, opts: pulumi.InvokeOptions
             if not any(words in str(error) for words in missing):
                 raise
             rule = f"no cluster has this name here; {_existing_clusters(opts)}"
-            key = f"{NAMESPACE}:additionalClusters[{index - 1}].clusterName" if index else f"{NAMESPACE}:clusterName"
-            problems.append(Problem(key, name, rule, as_yaml("clusterName" if index else key, "production")))
+            problems.append(_problem(index, "clusterName", name, rule, "production"))
     refuse(problems, stack)
     return clusters
 

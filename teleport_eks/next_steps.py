@@ -12,7 +12,7 @@ def objects_directory(stack: str, suffix: str = "") -> str:
 
     ``suffix`` is a ``MappedCluster``'s. ``@``, which no stack's name has, keeps it apart from other stacks.
     """
-    return f"cluster-objects/{stack}{suffix and '@'}{suffix.removeprefix('-')}"
+    return f"cluster-objects/{stack}{suffix.replace('-', '@', 1)}"
 
 
 def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_arn: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pulumi_aws as aws
 import pytest
 
-from teleport_eks.cluster import access_mode, endpoint_warning, kubeconfig, look_up
+from teleport_eks.cluster import access_mode, choose_site, endpoint_warning, kubeconfig, look_up
 from teleport_eks.credentials import Credentials
 from teleport_eks.errors import ConfigurationError
 from tests.examples import CLUSTER, PUBLIC, SITE, settings
@@ -25,6 +25,22 @@ def test_a_missing_cluster_is_an_error_that_lists_the_others(monkeypatch: pytest
     monkeypatch.setattr(aws.eks, "get_clusters", lambda **_: aws.eks.GetClustersResult(names=["staging"]))
     with pytest.raises(ConfigurationError, match="no cluster has this name here; there are staging"):
         look_up(settings(), "dev")
+
+
+def test_what_is_wrong_with_an_additional_cluster_is_said_with_its_own_key() -> None:
+    given = settings(
+        subnetId="subnet-22222222", additionalClusters='[{"clusterName": "tools", "accessMode": "aws-auth"}]'
+    )
+    tools = replace(CLUSTER, name="tools", vpc_id="vpc-2", endpoint_public_access=False, authentication_mode="API")
+    with pytest.raises(ConfigurationError) as refused:
+        choose_site(given, "dev", [CLUSTER, tools], [PUBLIC], [], [])
+    said = str(refused.value)
+    assert "2 problems" in said
+    assert "teleport-eks:additionalClusters[0].accessMode\n    value: aws-auth" in said
+    assert (
+        "teleport-eks:additionalClusters[0].clusterName\n    value: tools\n    rule:  its endpoint is private" in said
+    )
+    assert said.count("write: teleport-eks:") == 0, "the key in the list, and not one of the stack's own"
 
 
 NARROW = {"public_access_cidrs": ("198.51.100.0/24",)}
