@@ -156,9 +156,8 @@ def read(answer: str) -> dict[str, Any]:
 def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapping[str, Any] | None) -> dict[str, Any]:
     """All that is known. ``people`` and ``locks`` are None if the host was not asked."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    grants = settings.grants
-    declared = {grant.role: grant.access for grant in grants}
-    wanted = {g.role: role(g, settings, stack) for g in grants}
+    declared = {grant.role: grant.access for grant in settings.grants}
+    wanted = {grant.role: role(grant, settings, stack) for grant in settings.grants}
     applied = {item["name"]: item["allow"] for item in host["roles"]} if host else {}
     by_ssm = _mapped(stored["mappings"])
     by_teleport = _mapped(host["mappings"]) if host else by_ssm
@@ -189,14 +188,13 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
             row["state"] += "; nobody can sign in until there is a GitHub connector"
         return {"team": file.on_github if file else ", ".join(by_ssm.get(name, by_teleport.get(name, []))), **row}
 
-    bots_roles = {grant.role: grant.access for grant in grants if isinstance(grant.access, Bot)}
-    files = {bot.bot: bot for bot in bots_roles.values()}
+    files = {bot.bot: (bot, roles) for bot, roles in settings.roles_of(Bot)}
     given = {item["bot"]: item["roles"] for item in host["bots"]} if host else stored["bots"]
 
     def bot(name: str) -> list[dict[str, Any]]:
         """A bot, once for each of its roles."""
-        file, in_ssm = files.get(name), stored["bots"].get(name)
-        roles = given.get(name) or in_ssm or [role for role, listed in bots_roles.items() if listed.bot == name]
+        (file, in_file), in_ssm = files.get(name, (None, [])), stored["bots"].get(name)
+        roles = given.get(name) or in_ssm or in_file
         rows = []
         for row in map(line, roles):
             del row["logins"], row["auditor"]  # no bot has these
@@ -207,7 +205,8 @@ def report(settings: Settings, stack: str, stored: Mapping[str, Any], host: Mapp
             rows.append({"bot": name, "jobs": file.on_github if file else None, **row})
         return rows
 
-    of_bots = {*bots_roles, *(name for roles in stored["bots"].values() for name in roles)}
+    of_bots = {name for roles in stored["bots"].values() for name in roles}
+    of_bots |= {name for _, roles in files.values() for name in roles}
     names = sorted({*wanted, *stored["roles"], *applied, *by_ssm, *by_teleport} - of_bots)
     bots = [row for name in sorted({*files, *stored["bots"], *given}) for row in bot(name)]
     found: dict[str, Any] = {"time": now, "teams": [team(name) for name in names]}

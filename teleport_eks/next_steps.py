@@ -58,7 +58,7 @@ def next_steps(settings: Settings, site: Site, stack: str, hostname: str, role_a
     )
     if len(settings.cluster_names) > 1:
         steps.append("The clusters behind this proxy:\ntsh kube ls")
-    if bots := dict.fromkeys(grant.access.bot for grant in settings.grants if isinstance(grant.access, Bot)):
-        names = ", ".join(bots)
+    if bots := settings.roles_of(Bot):
+        names = ", ".join(bot.bot for bot, _ in bots)
         steps.append(f"Give each workflow its bot's token, as docs/machines.md shows:\n{names}")
     return "\n".join(f"{number}. {step.replace(chr(10), chr(10) + '   ')}" for number, step in enumerate(steps, 1))

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pulumi.runtime
 import pydantic
@@ -308,6 +308,9 @@ class _Job(_Model):
         if branch and branch.startswith("refs/"):
             raise ValueError(WORDS[BRANCH])
         return branch
+
+
+AccessT = TypeVar("AccessT", bound=Access)
 
 
 # The fields of the last class come first: who it is, and then what they may do.
@@ -902,11 +905,18 @@ class Settings(_Model):
                 made += [Grant(item, (name,), f"kube.{name}.") for item in listed]
         return tuple(made)
 
+    def roles_of(self, kind: type[AccessT]) -> list[tuple[AccessT, list[str]]]:
+        """Each team, or each bot, with all of its roles. One that is in the lists of several clusters is there once."""
+        found: dict[str, tuple[AccessT, list[str]]] = {}
+        for grant in self.grants:
+            if isinstance(grant.access, kind):
+                found.setdefault(grant.access.on_github, (grant.access, []))[1].append(grant.role)
+        return list(found.values())
+
     @property
     def organizations(self) -> tuple[str, ...]:
         """The GitHub organizations of all teams, in their order."""
-        teams = [grant.access for grant in self.grants]
-        return tuple(dict.fromkeys(team.organization for team in teams if isinstance(team, Team)))
+        return tuple(dict.fromkeys(team.organization for team, _ in self.roles_of(Team)))
 
     @property
     def cluster_names(self) -> tuple[str, ...]:

@@ -97,12 +97,8 @@ def kube_cluster(name: str, kubeconfig: str, stack: str) -> dict:
     }
 
 
-def connector(grants: Sequence[Grant], client_id: str, callback_url: str) -> dict:
-    """The GitHub connector, without the client secret, which the host adds."""
-    roles: dict[tuple[str, str], list[str]] = {}
-    for grant in grants:
-        if isinstance(team := grant.access, Team):
-            roles.setdefault((team.organization, team.team), []).append(grant.role)
+def connector(teams: Sequence[tuple[Team, list[str]]], client_id: str, callback_url: str) -> dict:
+    """The GitHub connector, without the client secret, which the host adds. ``teams``: each with its roles."""
     return {
         "kind": "github",
         "version": "v3",
@@ -112,8 +108,7 @@ def connector(grants: Sequence[Grant], client_id: str, callback_url: str) -> dic
             "client_id": client_id,
             "redirect_url": callback_url,
             "teams_to_roles": [
-                {"organization": organization, "team": team, "roles": names}
-                for (organization, team), names in roles.items()
+                {"organization": team.organization, "team": team.team, "roles": roles} for team, roles in teams
             ],
         },
     }
@@ -121,14 +116,11 @@ def connector(grants: Sequence[Grant], client_id: str, callback_url: str) -> dic
 
 def documents(settings: Settings, stack: str, kubeconfigs: Mapping[str, str]) -> list[dict]:
     """All resources of Teleport but the connector. ``kubeconfigs``: those of the additional clusters, by name."""
-    bots: dict[str, tuple[Bot, list[str]]] = {}
-    for grant in settings.grants:
-        if isinstance(listed := grant.access, Bot):
-            bots.setdefault(listed.bot, (listed, []))[1].append(grant.role)
+    bots = settings.roles_of(Bot)
     return [
         *(role(grant, settings, stack) for grant in settings.grants),
-        *(bot(name, roles, stack) for name, (_, roles) in bots.items()),
-        *(join_token(listed, stack) for listed, _ in bots.values()),
+        *(bot(listed.bot, roles, stack) for listed, roles in bots),
+        *(join_token(listed, stack) for listed, _ in bots),
         *(kube_cluster(name, kubeconfig, stack) for name, kubeconfig in kubeconfigs.items()),
     ]
 
@@ -183,7 +175,7 @@ class TeamAccess(pulumi.ComponentResource):
             if settings.organizations:  # Teleport refuses a connector that maps no team
                 client_id = settings.github_client_id
                 document = pulumi.Output.from_input(args.callback_url).apply(
-                    lambda url: json.dumps(connector(settings.grants, client_id, url), sort_keys=True)
+                    lambda url: json.dumps(connector(settings.roles_of(Team), client_id, url), sort_keys=True)
                 )
                 parameter("github-connector", text=document)
 

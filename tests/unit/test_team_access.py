@@ -81,7 +81,9 @@ def test_a_bot_is_a_role_a_bot_and_which_jobs_it_is(which: dict, name: str, clai
 
 
 def test_the_connector_maps_teams_to_roles_and_holds_no_secret() -> None:
-    spec = connector([Grant(PLATFORM)], "Iv1.1", "https://x/callback")["spec"]
+    spec = connector(
+        settings().model_copy(update={"teams": (PLATFORM,)}).roles_of(Team), "Iv1.1", "https://x/callback"
+    )["spec"]
     assert spec["teams_to_roles"] == [{"organization": "Acme", "team": "platform", "roles": ["kube-acme-platform"]}]
     assert "client_secret" not in spec
 
@@ -106,7 +108,7 @@ def test_teams_and_bots_of_an_additional_cluster() -> None:
         "kube.tools.acme-web": 'labels["cluster"] == "tools"',
         "kube-bot-acme-shop.io-main": None,
     }
-    mapped = connector(configured.grants, "Iv1.1", "https://x/callback")["spec"]["teams_to_roles"]
+    mapped = connector(configured.roles_of(Team), "Iv1.1", "https://x/callback")["spec"]["teams_to_roles"]
     assert {team["team"]: team["roles"] for team in mapped} == {
         "web": ["kube-acme-web", "kube.tools.acme-web"],
         "tools": ["kube.tools.acme-tools"],
