@@ -184,10 +184,10 @@ def _eab_key(secret: SecretStr) -> SecretStr:
 def _kubeconfig(secret: SecretStr) -> SecretStr:
     text = _text_or_file(secret.get_secret_value(), "a kubeconfig")
     try:
-        valid = "clusters" in yaml.safe_load(text)
-    except (yaml.YAMLError, TypeError):
-        valid = False
-    if not valid:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError:
+        parsed = None
+    if not isinstance(parsed, dict) or "clusters" not in parsed:
         raise ValueError("must be a kubeconfig, or the path of one")
     return SecretStr(text)
 
@@ -845,18 +845,17 @@ class Settings(_Model):
     ) -> tuple[AdditionalCluster, ...]:
         names = [info.data.get("cluster_name"), *(cluster.cluster_name for cluster in clusters)]
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
-            raise ValueError(
-                f"{', '.join(twice)} is listed twice: clusterName is the first cluster, list the others once"
-            )
+            raise ValueError(f"{', '.join(twice)} is listed twice: list each cluster once, and not clusterName's")
         return clusters
 
     @field_validator("kubeconfig")
     @classmethod
     def _has_a_context_for_each_cluster(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        contexts = (
-            {item["name"] for item in yaml.safe_load(secret.get_secret_value()).get("contexts", ())} if secret else ()
-        )
         names = [cluster.cluster_name for cluster in info.data.get("additional_clusters", ())]
+        if not secret or not names:
+            return secret
+        # kubectl writes null for an empty list.
+        contexts = [item.get("name") for item in yaml.safe_load(secret.get_secret_value()).get("contexts") or ()]
         if contexts and (missing := [name for name in names if name not in contexts]):
             raise ValueError(
                 f"has no context named {' or '.join(missing)}: each of additionalClusters needs a context with its name"

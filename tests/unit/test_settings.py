@@ -109,6 +109,7 @@ BAD = [
     ({"teams": team(namespaces=["shop"])}, "teams[0].namespaces", "shop", "needs clusterRole"),
     ({"kubeconfig": "nowhere/config"}, "kubeconfig", "(secret)", "No such file"),
     ({"kubeconfig": "{a: 1}"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
+    ({"kubeconfig": "- clusters\n- a"}, "kubeconfig", "(secret)", "must be a kubeconfig"),
     ({"protect": "perhaps"}, "protect", "perhaps", "true or false"),
     ({"dataSnapshotId": "vol-1"}, "dataSnapshotId", "vol-1", "snapshot's id"),
     ({"dataVolumeSize": "5"}, "dataVolumeSize", "5", "must be at least 10"),
@@ -194,6 +195,12 @@ BAD = [
         "both get the name bot-acme-shop-x-y",
     ),
     (
+        {"additionalClusters": clusters(TOOLS), "kubeconfig": "clusters: []\ncontexts: [{context: {}}]"},
+        "kubeconfig",
+        "(secret)",
+        "has no context named tools",
+    ),
+    (
         {"additionalClusters": clusters(TOOLS), "kubeconfig": "clusters: []\ncontexts: [{name: demo}]"},
         "kubeconfig",
         "(secret)",
@@ -248,6 +255,11 @@ def test_a_secret_is_never_repeated(key: str) -> None:
 
 def test_an_empty_value_counts_as_not_set() -> None:
     assert parse({**CONFIG, "githubClientId": "", "teams": ""}, "x") == parse(CONFIG, "x")
+
+
+def test_an_empty_kubeconfig_as_kubectl_writes_it_is_accepted() -> None:
+    given = {**CONFIG, "additionalClusters": clusters(TOOLS), "kubeconfig": "clusters: null\ncontexts: null"}
+    assert parse(given, "x").kubeconfig_for("tools") == "clusters: null\ncontexts: null\ncurrent-context: tools\n"
 
 
 def test_good_values_are_accepted() -> None:
