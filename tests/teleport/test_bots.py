@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from sandbox.engine import ROOT
-from tests.boot.rig import Run, wait_for
+from tests.boot.rig import Run
 from tests.teleport.github import ISSUER, GitHub
 from tests.teleport.people import Person
 from tests.teleport.stage import NAME, Site
 from tests.teleport.test_who import look
+from tests.waiting import wait_for
 
 BOTS, WORKFLOW = (
     yaml.safe_load(block.partition("```")[0])

@@ -8,11 +8,11 @@ import pexpect
 import pytest
 
 from sandbox.engine import ROOT
-from tests.boot.rig import wait_for
 from tests.e2e.shell import blocks
 from tests.teleport.people import Person
 from tests.teleport.stage import Site
 from tests.teleport.test_who import look, on_host
+from tests.waiting import wait_for
 
 MAKE, END, LOCK, LIFT = (block.commands for block in blocks(ROOT / "docs/break-glass.md"))
 GET = "kubectl", "get", "pods", "-n", "shop"

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pexpect
 import pytest
 
-from tests.boot.rig import wait_for
 from tests.teleport.github import GitHub
 from tests.teleport.people import Person
 from tests.teleport.stage import Site, developers
+from tests.waiting import wait_for
 
 GET = "kubectl", "get", "pods", "-n", "shop"
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.boot.rig import wait_for
 from tests.teleport.people import Person
 from tests.teleport.stage import Site, team
+from tests.waiting import wait_for
 
 TOOLS = {"clusterName": "tools"}
 VIEWERS = {**TOOLS, "teams": [team("ops", kubernetesGroups=["toolsmiths"], clusterRole="view")]}

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pexpect
 import pytest
 
-from tests.boot.rig import wait_for
 from tests.teleport.people import WITHIN, Person
 from tests.teleport.stage import TEAMS, Site, team
+from tests.waiting import wait_for
 
 GET = "kubectl", "get", "pods", "-n", "shop"
 

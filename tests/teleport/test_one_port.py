@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from teleport_eks.address import sign_in_command
-from tests.boot.rig import wait_for
 from tests.teleport.people import Person
 from tests.teleport.stage import NAME, Site, team
+from tests.waiting import wait_for
 
 GET = "kubectl", "get", "pods", "-n", "shop"
 SAILORS = team("sailors", kubernetesGroups=["dev"], logins=["root"], auditor=True)

@@ -5,9 +5,9 @@ import json
 import pexpect
 import pytest
 
-from tests.boot.rig import wait_for
 from tests.teleport.people import SHELL, Person
 from tests.teleport.stage import Site
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

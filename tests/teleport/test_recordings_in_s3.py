@@ -8,9 +8,9 @@ import pexpect
 import pytest
 
 from teleport_eks.identity import permissions
-from tests.boot.rig import wait_for
 from tests.teleport.people import SHELL, Person
 from tests.teleport.stage import Site
+from tests.waiting import wait_for
 
 BUCKET = "teleport-recordings-1234567"
 RECORDS = "/var/lib/teleport/log/records"

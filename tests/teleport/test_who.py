@@ -5,8 +5,8 @@ from typing import Any
 
 from fleet import who
 from teleport_eks.settings import parse
-from tests.boot.rig import wait_for
 from tests.teleport.stage import TEAMS, Site, developers
+from tests.waiting import wait_for
 
 
 def on_host(site: Site, commands: str) -> str:
