@@ -17,7 +17,7 @@ from teleport_eks.address import sign_in_command
 from teleport_eks.cluster import MappedCluster
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import parse
-from tests.boot.rig import GITHUB, Host, Rig, Run, World, pack_release
+from tests.boot.rig import GITHUB, Host, Rig, Run, Volume, World, pack_release
 from tests.examples import CLUSTER, SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
@@ -123,9 +123,9 @@ class Site:
 
     # -- the host ----------------------------------------------------------------------------------
 
-    def new_host(self, **changes: str) -> Host:
-        """An instance with the data volume and the stack's user data, in which no unit was started."""
-        host = self.rig.host(self.volume, hostname=NAME, teleport_version=self.version, **changes)
+    def new_host(self, volume: Volume | None = None, /, **changes: str) -> Host:
+        """An instance with the stack's user data, in which no unit was started. Its data is on the site's volume."""
+        host = self.rig.host(volume or self.volume, hostname=NAME, teleport_version=self.version, **changes)
         # The real Teleport needs more time than the stand-ins, whose times these are.
         host.configure(STALL_TIME="60", READY_WAIT="60", AWS_TIME="60", COMMAND_TIME="60", CERTBOT_TIME="60")
         host.sh("sed -i 's/\\(https_keypairs_reload_interval:\\).*/\\1 2s/' /etc/teleport.yaml")

@@ -1,0 +1,200 @@
+"""Two nodes with one state, in DynamoDB and S3, behind a TCP balancer. People see one proxy, whichever node is lost.
+
+The stack was a single host before, and is one again at the end.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pexpect
+import pytest
+import yaml
+
+from tests.boot.rig import Host
+from tests.teleport.balancer import Balancer
+from tests.teleport.stage import Site
+from tests.waiting import wait_for
+
+A, B = "127.0.0.11", "127.0.0.12"
+GET = "kubectl", "get", "pods", "-n", "shop"
+BUCKET, STATE, EVENTS = "teleport-recordings-7654321", "teleport-state", "teleport-events"
+SQLITE = {"type": "sqlite", "path": "/var/lib/teleport/backend"}
+# What Teleport asks of tables that are there already. The last ones are rare.
+TABLE = ("DescribeTable", "DescribeTimeToLive", "GetItem", "PutItem", "Query", "DeleteItem")
+STREAM = ("DescribeStream", "GetRecords", "GetShardIterator")
+RARE = ("BatchWriteItem", "TransactWriteItems", "UpdateItem")
+
+
+def create_table(dynamodb: Any, table: str, keys: dict[str, str], by: dict[str, str], **more: Any) -> None:
+    types = [{"AttributeName": name, "AttributeType": kind} for name, kind in {**keys, **by}.items()]
+    schema, index = (
+        [{"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=False)]
+        for names in (keys, by)
+    )
+    if by:
+        projection = {"Projection": {"ProjectionType": "ALL"}}
+        more["GlobalSecondaryIndexes"] = [{"IndexName": "timesearchV2", "KeySchema": index, **projection}]
+    dynamodb.create_table(
+        TableName=table, KeySchema=schema, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST", **more
+    )
+    dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "Expires"})
+
+
+class Nodes:
+    """The single host's state moves to DynamoDB, and two nodes start, each with an empty disk."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.authority, region = site, site.authority(), site.host.config.region
+        self.ann = site.person("ann", ("acme", "dev"))
+        self.ann.sign_in()  # here, and never again
+        self.dynamodb, self.s3 = site.world.aws("dynamodb"), site.world.aws("s3")
+        stream = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+        create_table(self.dynamodb, STATE, {"HashKey": "S", "FullPath": "S"}, {}, StreamSpecification=stream)
+        by_date = {"CreatedAtDate": "S", "CreatedAt": "N"}
+        create_table(self.dynamodb, EVENTS, {"SessionID": "S", "EventIndex": "N"}, by_date)
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": region})
+        self.declared = self.tables()
+        self.state = {"type": "dynamodb", "region": region, "table_name": STATE}
+        self.storage = {
+            **self.state,
+            "audit_events_uri": [f"dynamodb://{EVENTS}"],
+            "audit_sessions_uri": f"s3://{BUCKET}/records?region={region}&disablesse=true",
+        }
+        self.clone(SQLITE, self.state)
+        site.host.power_off()
+        site.world.clear()
+        self.balancers = [Balancer(port, [A, B]) for port in (3080, 3023, 3024, 3026)]
+        # A node's services use the other node's auth service, and their own only if there is no other. So the process
+        # that has a recording's last part is not the one that makes it.
+        self.auth = {A: Balancer(3125, [B, A], 3025), B: Balancer(3225, [A, B], 3025)}
+        self.hosts = {address: self.start(address) for address in (A, B)}
+
+    def clone(self, source: dict[str, str], target: dict[str, str]) -> None:
+        """Stops Teleport on the site's host, and copies its state to where there is none."""
+        host = self.site.host
+        host.sh("kill $(cat /run/teleport.pid); while pgrep -x teleport; do sleep 0.1; done")
+        if target == SQLITE:
+            host.sh(f"rm -r {target['path']}")
+        host.write("/root/clone.yaml", yaml.safe_dump({"src": source, "dst": target}))
+        host.sh("set -a; . /etc/rig.env; teleport backend clone --config=/root/clone.yaml")
+
+    def start(self, address: str) -> Host:
+        """A new instance with an address of its own."""
+        host = self.site.new_host(self.site.rig.volume())
+        config = yaml.safe_load(host.read("/etc/teleport.yaml").replace("0.0.0.0:", f"{address}:"))
+        auth = f"127.0.0.1:{self.auth[address].server_address[1]}"
+        config["teleport"] |= {"nodename": address, "storage": self.storage, "auth_server": auth}
+        config["auth_service"]["session_recording"] = "node-sync"
+        del config["auth_service"]["public_addr"]  # the name is the balancer's
+        # Each proxy uses its own Kubernetes service, as with 127.0.0.1 on instances that share no network.
+        config["kubernetes_service"]["public_addr"] = "own.internal:3027"
+        host.write("/etc/hosts", f"{host.read('/etc/hosts')}\n{address} own.internal\n")
+        host.write("/etc/teleport.yaml", yaml.safe_dump(config), 0o600)
+        self.use(address)
+        for unit in ("teleport-bootstrap", "teleport-certificate"):
+            run = host.start(unit, timeout=120)
+            assert run.code == 0, run
+        host.wait_trusted()
+        for balancer in self.auth.values():
+            balancer.cut()  # whoever was alone used its own
+        return host
+
+    def use(self, *addresses: str) -> None:
+        """The balancer passes new connections to these nodes."""
+        for balancer in self.balancers:
+            balancer.nodes = list(addresses)
+
+    def tables(self) -> str:
+        """All that may be declared of them."""
+        found = [self.dynamodb.describe_table(TableName=table)["Table"] for table in (STATE, EVENTS)]
+        for item in found + found[1]["GlobalSecondaryIndexes"]:
+            for count in ("ItemCount", "TableSizeBytes", "IndexSizeBytes"):
+                item.pop(count, None)
+        return json.dumps(found, default=str, sort_keys=True)
+
+    def back(self) -> None:
+        """To a single host on the first volume, with the state of the nodes."""
+        for host in self.hosts.values():
+            host.power_off()
+        for balancer in [*self.balancers, *self.auth.values()]:
+            balancer.shutdown()
+            balancer.server_close()
+        host = self.site.host = self.site.new_host()
+        run = host.start("teleport-bootstrap", timeout=120)
+        assert run.code == 0, run
+        self.clone(self.state, SQLITE)
+        host.sh("systemctl start teleport.service")
+        host.wait_trusted()
+
+
+@pytest.fixture(scope="module")
+def nodes(site: Site) -> Iterator[Nodes]:
+    site.up()
+    made = Nodes(site)
+    yield made
+    made.back()
+    assert site.authority() == made.authority
+    made.ann.can(*GET)
+
+
+def test_nobody_signs_in_anew_after_the_move(nodes: Nodes) -> None:
+    for address, host in nodes.hosts.items():
+        nodes.use(address)
+        nodes.site.host = host
+        nodes.ann.can(*GET)
+        assert nodes.site.authority() == nodes.authority
+
+
+def test_who_signed_in_through_one_node_uses_the_other_at_once(nodes: Nodes) -> None:
+    bill = nodes.site.person("bill", ("acme", "dev"))
+    nodes.use(A)
+    bill.sign_in()
+    nodes.use(B)
+    bill.can(*GET)
+
+
+@pytest.mark.parametrize(("lost", "other"), [(A, B), (B, A)])
+def test_a_node_is_lost(nodes: Nodes, lost: str, other: str) -> None:
+    cleo = nodes.site.person(f"cleo-{lost[-1]}", ("acme", "dev"))
+    olga = nodes.site.person("olga", ("acme", "audit"))
+    nodes.use(lost)
+    cleo.sign_in()
+    olga.sign_in()
+    watch, session = cleo.spawn(*GET, "-w"), cleo.open_shell()
+    watch.expect_exact("web ")
+    session.sendline("echo said-$((40 + 2))")
+    session.expect_exact("said-42")
+
+    nodes.hosts[lost].power_off()
+    nodes.use(lost, other)
+    watch.expect(pexpect.EOF)
+    session.expect(pexpect.EOF)
+    assert watch.wait() == 0, "then the docs need not say that it ends without a word"
+    assert session.wait() == 1
+    assert "abnormal closure" in (session.before or "")
+    cleo.can(*GET)
+
+    # The other node puts what was said into the bucket. Teleport completes such an upload a day later.
+    wait_for(lambda: parts(nodes), "no part of the recording is in the bucket")
+    ((place, done),) = parts(nodes)
+    nodes.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": done})
+    assert "said-42" in olga.can("tsh", "play", "--format=text", place["Key"].split("/")[1].removesuffix(".tar"))
+
+    nodes.hosts[lost] = nodes.start(lost)
+    cleo.can(*GET)
+
+
+def parts(nodes: Nodes) -> list[tuple[dict[str, str], list[dict]]]:
+    """The open uploads that have parts."""
+    found = nodes.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    places = [{"Bucket": BUCKET, "Key": item["Key"], "UploadId": item["UploadId"]} for item in found]
+    listed = [(place, nodes.s3.list_parts(**place).get("Parts") or []) for place in places]
+    return [(place, [{key: part[key] for key in ("PartNumber", "ETag")} for part in of]) for place, of in listed if of]
+
+
+def test_teleport_asks_no_more_of_the_tables_and_leaves_them_as_they_are(nodes: Nodes) -> None:
+    requests = [request.partition("_20120810.") for request in nodes.site.world.requests]
+    asked = {action for service, _, action in requests if service.startswith("aws DynamoDB")}
+    assert asked - {*RARE} == {*TABLE, *STREAM}
+    assert nodes.tables() == nodes.declared
