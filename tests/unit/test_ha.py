@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from policy.checks import RULES, WHOLE_STACK, Resource
+from policy.checks import RULES, Resource
 from teleport_eks.cluster import choose_site, endpoint_warning
 from teleport_eks.errors import ConfigurationError
 from teleport_eks.identity import permissions
@@ -79,7 +79,7 @@ def test_a_stack_keeps_the_policy_packs_rules() -> None:
         violation
         for resource in declared.resources
         for rule in RULES
-        if rule.name not in WHOLE_STACK
+        if not rule.whole_stack
         for violation in rule.violations(
             Resource(resource.typ, resource.name, plain(resource.inputs), declared.requests[resource.name].protect)
         )
