@@ -414,6 +414,12 @@ target_attributes = attributes(
     preserveClientIp="preserve_client_ip.enabled",
     deregistrationDelay="deregistration_delay.timeout_seconds",
 )
+
+
+def derive_balancer(props: Props) -> Props:
+    return {**balancer_attributes(props), "scheme": "internal" if props["internal"] else "internet-facing"}
+
+
 CHECK = """protocol=HealthCheckProtocol port=HealthCheckPort path=HealthCheckPath interval=HealthCheckIntervalSeconds
     timeout=HealthCheckTimeoutSeconds healthyThreshold=HealthyThresholdCount unhealthyThreshold=UnhealthyThresholdCount
     """.replace("\n", " ")
@@ -598,7 +604,7 @@ KINDS = {
         derive=derive_group, read=read_group, update=update_group, named="name",
     ),
     "aws:lb/loadBalancer:LoadBalancer": table("""
-        create elbv2.create_load_balancer name subnets loadBalancerType=Type tagList=Tags
+        create elbv2.create_load_balancer name scheme subnets loadBalancerType=Type tagList=Tags
         create elbv2.modify_load_balancer_attributes id=LoadBalancerArn attributes
         id {LoadBalancers[0][LoadBalancerArn]}
         update elbv2.modify_load_balancer_attributes id=LoadBalancerArn attributes
@@ -606,7 +612,7 @@ KINDS = {
         update elbv2.add_tags id=ResourceArns[] tagList=Tags
         delete elbv2.delete_load_balancer id=LoadBalancerArn
         computed arn dnsName zoneId
-        replaces name internal loadBalancerType""", derive=balancer_attributes, read=read_balancer, named="name"),
+        replaces name internal loadBalancerType""", derive=derive_balancer, read=read_balancer, named="name"),
     "aws:lb/targetGroup:TargetGroup": table(f"""
         create elbv2.create_target_group name port protocol vpcId {CHECKED} tagList=Tags
         create elbv2.modify_target_group_attributes id=TargetGroupArn attributes
