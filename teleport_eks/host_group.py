@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_command as command
 
-from teleport_eks.host import AMI_ARCHITECTURE, AMI_PARAMETER
+from teleport_eks.credentials import Credentials
+from teleport_eks.host import AMI_ARCHITECTURE, AMI_PARAMETER, ready_command
 from teleport_eks.settings import Settings
 
 # Each host runs Teleport's auth service, and only two of these may read the stream of a DynamoDB table.
@@ -19,7 +21,7 @@ BOOT_SECONDS = 480
 
 @dataclass(frozen=True)
 class ProxyHostGroupArgs:
-    """``user_data`` is base64, and the same on all hosts."""
+    """``user_data`` is base64, and the same on all hosts. ``revision`` is its short name."""
 
     settings: Settings
     subnet_ids: Sequence[str]
@@ -27,11 +29,15 @@ class ProxyHostGroupArgs:
     instance_profile: pulumi.Input[str]
     target_group_arns: Sequence[pulumi.Input[str]]
     user_data: pulumi.Input[str]
+    hostname: pulumi.Input[str]
+    revision: pulumi.Input[str]
+    region: str
+    credentials: Credentials
 
 
 class ProxyHostGroup(pulumi.ComponentResource):
-    """Owns the Auto Scaling group and its launch template. A new version of the template replaces one host after the
-    other.
+    """Owns the Auto Scaling group, its launch template, and the wait for its hosts. A new version of the template
+    replaces one host after the other.
     """
 
     instance_id: pulumi.Output[str]  # of all hosts, with commas
@@ -95,10 +101,32 @@ class ProxyHostGroup(pulumi.ComponentResource):
             tags=[{"key": key, "value": value, "propagate_at_launch": True} for key, value in sorted(tags.items())],
             opts=pulumi.ResourceOptions(parent=self),
         )
+        done: list[pulumi.Resource] = [group]
+        if settings.wait_minutes:
+            known = pulumi.Output.all(args.hostname, group.name, args.target_group_arns[0], args.revision)
+            done.append(
+                command.local.Command(
+                    f"{name}-ready",
+                    create=known.apply(
+                        lambda known: ready_command(
+                            *(settings, args.region, args.credentials),
+                            hosts={"--group": known[1], "--targets": known[2]},
+                            hostname=known[0],
+                            revision=known[3],
+                            # One boots after the other.
+                            minutes=NODES * settings.wait_minutes,
+                        )
+                    ),
+                    # As for one host: only for what starts new ones.
+                    update="true",
+                    triggers=[group.id, template.latest_version],
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=[group]),
+                )
+            )
         found = aws.ec2.get_instances_output(
             instance_tags=group.name.apply(lambda group_name: {"aws:autoscaling:groupName": group_name}),
             instance_state_names=["pending", "running"],
-            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=[group]),
+            opts=pulumi.InvokeOutputOptions(parent=self, depends_on=done),
         )
 
         self.instance_id = found.ids.apply(lambda ids: ",".join(sorted(ids)))

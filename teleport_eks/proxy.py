@@ -203,6 +203,10 @@ class TeleportProxy(pulumi.ComponentResource):
                     instance_profile=identity.instance_profile,
                     target_group_arns=balancer.target_group_arns if balancer else [],
                     user_data=configured.apply(render),
+                    hostname=address.hostname,
+                    revision=configured.apply(revision),
+                    region=cluster.region,
+                    credentials=args.site.credentials,
                 ),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=first),
             )

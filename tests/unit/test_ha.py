@@ -48,6 +48,15 @@ def test_hosts_are_replaced_one_after_the_other_and_never_three_at_once() -> Non
     assert group["vpcZoneIdentifiers"] == ["subnet-2", "subnet-3"]
 
 
+def test_pulumi_waits_for_all_hosts_and_again_if_there_are_new_ones() -> None:
+    command = [c for c in declare(waitMinutes="10").of("command:local:Command") if "ready" in c["create"]]
+    (wait,) = command
+    assert "--group teleport-hosts --targets arn:" in wait["create"]
+    assert "--minutes 20 " in wait["create"]
+    assert len(wait["triggers"]) == 2
+    assert not [c for c in declare(waitMinutes="0").of("command:local:Command") if "ready" in c["create"]]
+
+
 @pytest.mark.parametrize(("mode", "ports"), [("separate", [3023, 3024, 3026, 3080]), ("multiplex", [443])])
 def test_the_balancer_has_the_clients_ports_and_asks_the_web_page(mode: str, ports: list[int]) -> None:
     declared = declare(listenerMode=mode)
