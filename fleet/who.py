@@ -47,7 +47,8 @@ def who(stack: str, *, as_json: bool) -> bool:
         sys.exit(f"cannot read what the stack wrote to SSM: {error}")
     host, problem = None, ""
     try:
-        host = ask(ssm, outputs.get("instanceId"))
+        # If there are several hosts, each of them knows all.
+        host = ask(ssm, (outputs.get("instanceId") or "").partition(",")[0])
     except (BotoCoreError, NotAnsweredError) as error:
         problem = f"Teleport was not asked: {error}"
     head = {"stack": stack, "hostname": outputs.get("hostname"), "problem": problem}
@@ -111,7 +112,7 @@ def parameters(ssm: Any, stack: str) -> dict[str, Any]:
     return {"roles": below("roles/"), "mappings": connector["spec"]["teams_to_roles"], "bots": bots}
 
 
-def ask(ssm: Any, instance: str | None) -> dict[str, Any]:
+def ask(ssm: Any, instance: str) -> dict[str, Any]:
     """What ``on_host.py`` says. Raises NotAnsweredError."""
     if not instance:
         raise NotAnsweredError("the stack has no instance yet; run `pulumi up`")

@@ -103,10 +103,10 @@ class Rule:
 
 @Rule(
     "readable-types",
-    r"aws:ec2/(defaultSecurityGroup|launchConfiguration|launchTemplate|securityGroup|securityGroupRule"
+    r"aws:ec2/(defaultSecurityGroup|launchConfiguration|securityGroup|securityGroupRule"
     r"|spotInstanceRequest):\w+|kubernetes:(core|rbac\.authorization\.k8s\.io)/\w+:\w+List",
-    "Declare each inbound rule as an aws.vpc.SecurityGroupIngressRule, each host as an aws.ec2.Instance, and each "
-    "Kubernetes object by itself.",
+    "Declare each inbound rule as an aws.vpc.SecurityGroupIngressRule, each host as an aws.ec2.Instance or by an "
+    "aws.ec2.LaunchTemplate, and each Kubernetes object by itself.",
 )
 def unread_types(resource: Resource, _: Config) -> Iterator[str]:
     """Inbound rules, hosts and Kubernetes objects are declared as the types that the other rules read."""
@@ -159,11 +159,12 @@ def _is_wide(cidr: str) -> bool:
 # hosts
 
 INSTANCE, VOLUME = "aws:ec2/instance:Instance", "aws:ebs/volume:Volume"
+TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
 
 
 @Rule(
     "metadata-by-token",
-    INSTANCE,
+    f"{INSTANCE}|{TEMPLATE}",
     'Set metadata_options={"http_tokens": "required", "http_put_response_hop_limit": 1}.',
 )
 def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
@@ -179,20 +180,26 @@ def metadata_without_token(resource: Resource, _: Config) -> Iterator[str]:
 
 @Rule(
     "encrypted-volumes",
-    f"{VOLUME}|{INSTANCE}",
+    f"{VOLUME}|{INSTANCE}|{TEMPLATE}",
     "Set encrypted=True. To encrypt an existing volume, restore it from an encrypted copy of its snapshot.",
 )
 def unencrypted_volumes(resource: Resource, _: Config) -> Iterator[str]:
     """Every volume is encrypted, because one of them holds Teleport's CA."""
     if resource.type == VOLUME:
         volumes = {"encrypted": resource.props}
+    elif resource.type == TEMPLATE:
+        devices = resource.props.get("blockDeviceMappings")
+        # Without one, the image decides.
+        volumes = {} if devices else {"blockDeviceMappings": None}
+        for device in known_items(devices):
+            volumes[f"ebs.encrypted of {display(lookup(device, 'deviceName'))}"] = lookup(device, "ebs")
     else:
         volumes = {"rootBlockDevice.encrypted": resource.props.get("rootBlockDevice")}
         for device in known_items(resource.props.get("ebsBlockDevices")):
             volumes[f"ebsBlockDevices.encrypted of {display(lookup(device, 'deviceName'))}"] = device
     for where, volume in volumes.items():
         encrypted = lookup(volume, "encrypted")
-        if encrypted not in (True, UNKNOWN):
+        if encrypted not in (True, "true", UNKNOWN):  # text in a launch template
             yield f"{where} is {display(encrypted)}; it must be true"
 
 
@@ -391,7 +398,7 @@ def _texts(data: bytes, depth: int = 3) -> Iterator[str]:
 
 @Rule(
     "no-secrets-in-user-data",
-    INSTANCE,
+    f"{INSTANCE}|{TEMPLATE}",
     "Store the secret in an SSM SecureString that the host reads. Then replace the secret, because others may have "
     "seen it.",
 )
@@ -449,7 +456,8 @@ def open_join_tokens(resource: Resource, _: Config) -> Iterator[str]:
 
 # state
 
-STATE = {"aws:ec2/eip:Eip": "address", VOLUME: "data volume"}
+TABLE = "aws:dynamodb/table:Table"
+STATE = {"aws:ec2/eip:Eip": "address", VOLUME: "data volume", TABLE: "table"}
 
 
 @Rule(
@@ -458,9 +466,17 @@ STATE = {"aws:ec2/eip:Eip": "address", VOLUME: "data volume"}
     "Set teleport-eks:protect: true. If a stack needs none, disable this rule in a pack configuration.",
 )
 def unprotected_state(resource: Resource, _: Config) -> Iterator[str]:
-    """The address and the data volume are protected, because they hold the proxy's name, CA and recordings."""
+    """What holds the proxy's name, CA and recordings is protected: the address and the data volume, or the tables."""
     if not resource.protect:
         yield f"the {STATE[resource.type]} is not protected"
+
+
+@Rule("recoverable-tables", TABLE, 'Set point_in_time_recovery={"enabled": True}.')
+def unrecoverable_tables(resource: Resource, _: Config) -> Iterator[str]:
+    """A table can be restored as it was at any time of the last weeks, because it holds Teleport's CA."""
+    enabled = lookup(resource.props, "pointInTimeRecovery", "enabled")
+    if enabled not in (True, UNKNOWN):
+        yield f"pointInTimeRecovery.enabled is {display(enabled)}; it must be true"
 
 
 # buckets

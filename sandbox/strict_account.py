@@ -17,11 +17,13 @@ from typing import Any, cast
 import flask
 from botocore.exceptions import UnknownServiceError
 from botocore.model import OperationNotFoundError
+from moto.autoscaling.responses import AutoScalingResponse
 from moto.backends import get_backend
 from moto.core.exceptions import ServiceException
 from moto.core.parse import RequestParserError
 from moto.core.responses import ActionResult, BaseResponse
 from moto.core.utils import get_service_model
+from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import instances
 from moto.ec2.utils import parse_user_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -67,6 +69,27 @@ def _parse_user_data(value: Any) -> Any:
 
 
 setattr(instances, "parse_user_data", _parse_user_data)  # noqa: B010 - moto does not export it
+
+
+def _create_version(self: LaunchTemplate, data: dict[str, Any], description: str) -> Any:
+    """moto reads the user data of a template's first version only, and starts no instance with a later one."""
+    if isinstance(data.get("UserData"), str):
+        data["UserData"] = parse_user_data(data["UserData"])
+    return _create_version_as_it_is(self, data, description)
+
+
+def _start_instance_refresh(self: AutoScalingResponse) -> ActionResult:
+    """moto has none. Its instances are up at once, so the refresh is over when this returns."""
+    backend = self.autoscaling_backend
+    (group,) = backend.describe_auto_scaling_groups([self._get_param("AutoScalingGroupName")])
+    for state in list(group.instance_states):
+        backend.terminate_instance(state.instance.id, should_decrement=False)
+    return ActionResult({"InstanceRefreshId": "00000000-0000-4000-8000-000000000000"})
+
+
+_create_version_as_it_is = LaunchTemplate.create_version
+setattr(LaunchTemplate, "create_version", _create_version)  # noqa: B010 - moto has no hook for it
+setattr(AutoScalingResponse, "start_instance_refresh", _start_instance_refresh)  # noqa: B010 - nor for this
 
 
 def _user_data(parameters: dict[str, Any], _call: BaseResponse) -> Refused | None:
@@ -186,6 +209,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     kinds = {
         "L": r"a-zA-Z\x80-\U0010ffff", "N": "0-9", "Z": " ", "P": r"!-/:-@\[-`{-~", "M": "", "all": r"\s\S",
     }  # fmt: skip
+    # In Java, two escapes are one character beyond U+FFFF.
+    pattern = pattern.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010ffff")
     return re.compile(re.sub(r"\\p\{(\w+)\}", lambda found: kinds[found[1]], pattern), re.ASCII)
 
 
@@ -210,7 +235,10 @@ def _refusal(operation: Any, problems: list[tuple[str, Any, str]]) -> Refused:
 
 def _check(service: str) -> flask.Response | None:
     """Flask's hook before each request: an answer ends it, None lets moto have it."""
-    call, request = BaseResponse(service), cast(Any, flask.request)
+    request = cast(Any, flask.request)
+    # Two services have one endpoint, and differ in the version that a request names.
+    service = "elbv2" if service == "elb" and request.values.get("Version") == "2015-12-01" else service
+    call = BaseResponse(service)
     call.setup_class(request, request.url, request.headers)
     try:
         operation = get_service_model(call.boto3_service_name).operation_model(call._get_action())

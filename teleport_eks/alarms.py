@@ -65,7 +65,8 @@ class ProxyAlarmsArgs:
     stack: str
     partition: str
     region: str
-    instance_id: pulumi.Input[str]
+    # With several hosts, their Auto Scaling group does what EC2's alarms would do.
+    instance_id: pulumi.Input[str] | None
 
 
 class ProxyAlarms(pulumi.ComponentResource):
@@ -74,6 +75,9 @@ class ProxyAlarms(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyAlarmsArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyAlarms", name, None, opts)
         for alarm in ALARMS:
+            instance_id = args.instance_id if alarm.namespace == EC2 else None
+            if alarm.namespace == EC2 and not instance_id:
+                continue
             ec2_does = [f"arn:{args.partition}:automate:{args.region}:ec2:{alarm.action}"] if alarm.action else []
             aws.cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",
@@ -82,7 +86,7 @@ class ProxyAlarms(pulumi.ComponentResource):
                 alarm_description=f"{alarm.says} See docs/operations.md#alarms.",
                 namespace=alarm.namespace,
                 metric_name=alarm.metric,
-                dimensions={"InstanceId": args.instance_id} if alarm.namespace == EC2 else {"Stack": args.stack},
+                dimensions={"InstanceId": instance_id} if instance_id else {"Stack": args.stack},
                 statistic=alarm.statistic,
                 comparison_operator=alarm.is_bad,
                 threshold=alarm.threshold,

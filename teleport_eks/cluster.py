@@ -13,10 +13,11 @@ from teleport_eks.cluster_access import Names, entry_lost_at
 from teleport_eks.commands import check_environment
 from teleport_eks.credentials import KEYS, Credentials, credentials
 from teleport_eks.errors import Problem, as_yaml, refuse
+from teleport_eks.host_group import NODES
 from teleport_eks.network import EVERYBODY
 from teleport_eks.settings import NAMESPACE, Settings
 from teleport_eks.storage import STACK_TAG
-from teleport_eks.subnets import RouteTable, Subnet, Volume, public_subnets
+from teleport_eks.subnets import RouteTable, Subnet, Volume, in_different_zones, public_subnets
 
 # A cluster from before access entries does not say its mode. It is this one.
 DEFAULT_AUTHENTICATION_MODE = "CONFIG_MAP"
@@ -74,12 +75,16 @@ class MappedCluster:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the proxy runs, and the clusters that it gives access to. The first one is the stack's ``clusterName``."""
+    """Where the proxy runs, and the clusters that it gives access to. The first one is the stack's ``clusterName``.
+
+    ``more_subnets``, with topology ha, are in the same VPC and in other zones.
+    """
 
     clusters: tuple[MappedCluster, ...]
     subnet: Subnet
     names: Names
     credentials: Credentials = field(default_factory=Credentials)
+    more_subnets: tuple[Subnet, ...] = ()
 
     @property
     def cluster(self) -> Cluster:
@@ -111,7 +116,8 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
     subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
     tables = [] if settings.subnet_id else _look_up_route_tables(cluster.vpc_id, opts)
-    site = choose_site(settings, stack, clusters, subnets, tables, _look_up_volumes(stack, opts))
+    volumes = _look_up_volumes(stack, opts) if settings.topology == "single" else []
+    site = choose_site(settings, stack, clusters, subnets, tables, volumes)
 
     def with_lost_entry(mapped: MappedCluster) -> MappedCluster:
         if mapped.access_mode != "aws-auth" or not settings.apply_to_cluster:
@@ -175,6 +181,18 @@ def choose_site(
                 as_yaml(f"{NAMESPACE}:subnetId", "subnet-0123456789abcdef0"),
             )
         )
+    wanted = NODES if settings.topology == "ha" else 1
+    chosen = in_different_zones(possible)[:wanted]
+    if possible and len(chosen) < wanted:
+        problems.append(
+            Problem(
+                f"{NAMESPACE}:topology",
+                "ha",
+                f"all public subnets of {cluster.vpc_id} are in {possible[0].availability_zone}: add one in another "
+                "zone, with a route to an internet gateway, or keep one instance",
+                as_yaml(f"{NAMESPACE}:topology", "single"),
+            )
+        )
     key = settings.kms_key_arn
     other = [v for v in volumes if v.kms_key_arn != key]
     if key and other and not moves:
@@ -213,7 +231,8 @@ def choose_site(
             problems.append(_problem(index, "clusterName", each.name, rule, "tools"))
         mapped.append(MappedCluster(each, mode, f"-{each.name}" if index else ""))
     refuse(problems, stack)
-    return Site(tuple(mapped), possible[0], Names(f"-{stack}" if settings.suffix_names else ""))
+    names = Names(f"-{stack}" if settings.suffix_names else "")
+    return Site(tuple(mapped), chosen[0], names, more_subnets=tuple(chosen[1:]))
 
 
 def _problem(index: int, key: str, value: str, rule: str, example: str) -> Problem:
@@ -238,18 +257,22 @@ def access_mode(requested: str, authentication_mode: str) -> str:
 def endpoint_warning(site: Site, cluster: Cluster, public_ip: str) -> str:
     """What to change in the cluster so that the proxy, at ``public_ip``, reaches its API; empty if it does.
 
+    Without a ``public_ip``, each host has an address of its own, and a new host has a new one.
+
     If the cluster has a private endpoint, its name resolves to private addresses in the cluster's VPC. Otherwise the
     proxy uses the public endpoint.
     """
     if cluster.endpoint_private_access and site.is_beside(cluster):
         return ""
-    address = ipaddress.ip_address(public_ip)
-    if any(address in ipaddress.ip_network(cidr) for cidr in cluster.public_access_cidrs):
+    admitted = cluster.public_access_cidrs
+    if EVERYBODY in admitted or (
+        public_ip and any(ipaddress.ip_address(public_ip) in ipaddress.ip_network(cidr) for cidr in admitted)
+    ):
         return ""
+    fixed = f"add {public_ip}/32 to its publicAccessCidrs, or " if public_ip else "the hosts' addresses change, so "
     return (
-        f"the public endpoint of {cluster.name} admits only {', '.join(cluster.public_access_cidrs)}: "
-        f"add {public_ip}/32 to its publicAccessCidrs, or enable its private endpoint and put the proxy "
-        f"into {cluster.vpc_id}"
+        f"the public endpoint of {cluster.name} admits only {', '.join(admitted)}: "
+        f"{fixed}enable its private endpoint and put the proxy into {cluster.vpc_id}"
     )
 
 

@@ -1,5 +1,6 @@
 """The host: one instance, which can be replaced at any time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -32,13 +33,22 @@ class ProxyHostArgs:
     credentials: Credentials
 
 
-def ready_command(args: ProxyHostArgs, hostname: str, instance_id: str, revision: str) -> str:
-    """``teleport_eks.ready`` as a shell command."""
-    options = {"--hostname": hostname, "--instance-id": instance_id, "--region": args.region}
-    options |= {"--minutes": str(args.settings.wait_minutes), "--version": args.settings.teleport_version}
-    options |= {"--revision": revision, "--port": str(args.settings.web_port)}
-    options |= {"--profile": args.credentials.profile} if args.credentials.profile else {}
-    options |= {"--role-arn": args.credentials.role_arn} if args.credentials.role_arn else {}
+def ready_command(
+    settings: Settings,
+    region: str,
+    credentials: Credentials,
+    *,
+    hosts: Mapping[str, str],
+    hostname: str,
+    revision: str,
+    minutes: int,
+) -> str:
+    """``teleport_eks.ready`` as a shell command. ``hosts`` are its options that name what to wait for."""
+    options = {"--hostname": hostname, **hosts, "--region": region}
+    options |= {"--minutes": str(minutes), "--version": settings.teleport_version}
+    options |= {"--revision": revision, "--port": str(settings.web_port)}
+    options |= {"--profile": credentials.profile} if credentials.profile else {}
+    options |= {"--role-arn": credentials.role_arn} if credentials.role_arn else {}
     return run_module("teleport_eks.ready", options=options)
 
 
@@ -100,7 +110,13 @@ class ProxyHost(pulumi.ComponentResource):
             command.local.Command(
                 f"{name}-ready",
                 create=pulumi.Output.all(args.hostname, instance.id, args.revision).apply(
-                    lambda known: ready_command(args, *known)
+                    lambda known: ready_command(
+                        *(settings, args.region, args.credentials),
+                        hosts={"--instance-id": known[1]},
+                        hostname=known[0],
+                        revision=known[2],
+                        minutes=settings.wait_minutes,
+                    )
                 ),
                 # There is a boot to wait for if the instance or its user data is new, not if only the number of minutes
                 # changed.

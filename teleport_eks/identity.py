@@ -7,6 +7,7 @@ import pulumi
 import pulumi_aws as aws
 
 from teleport_eks.recordings import FOLDER
+from teleport_eks.state import EVENTS_INDEX
 
 # For Session Manager's agent. AmazonSSMManagedInstanceCore is better known, but it may also read every parameter of
 # the account. This one may read none.
@@ -28,6 +29,8 @@ def permissions(
     metrics_namespace: str | None = None,
     recordings_arn: str | None = None,
     certificate_arn: str | None = None,
+    state_arn: str | None = None,
+    events_arn: str | None = None,
 ) -> dict:
     """The host's policy document.
 
@@ -35,7 +38,9 @@ def permissions(
     ``arn:aws:ssm:...:parameter/teleport-eks/prod``; ``hosted_zone_arn`` is the Route 53 zone for the DNS-01 challenge;
     ``kms_key_arn`` is the key of the stack's secrets and the recordings, if it is not AWS's own; ``log_group_arn`` and
     ``metrics_namespace`` are where the host may write logs and metrics; ``recordings_arn`` is the recordings' bucket;
-    ``certificate_arn`` is the SSM parameter or Secrets Manager secret with the proxy's own certificate.
+    ``certificate_arn`` is the SSM parameter or Secrets Manager secret with the proxy's own certificate; ``state_arn``
+    and ``events_arn`` are the tables that several hosts share. Of these hosts, one gets a certificate and writes it to
+    the parameter ``certificate``, where all read it.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
@@ -105,6 +110,23 @@ def permissions(
                     "Condition": {"StringEquals": {context: certificate_arn}},
                 }
             )
+    if state_arn and events_arn:
+        statements += _shared_state(state_arn, events_arn, kms_key_arn)
+    if state_arn and not certificate_arn:
+        shared = f"{parameters_arn}/certificate"
+        actions = ["ssm:GetParameter", "ssm:PutParameter"]
+        statements.append({"Sid": "SharedCertificate", "Effect": "Allow", "Action": actions, "Resource": shared})
+        if kms_key_arn:
+            statements.append(
+                {
+                    "Sid": "SharedCertificateKey",
+                    "Effect": "Allow",
+                    # Which of the two depends on the parameter's tier. Decrypt is allowed above.
+                    "Action": ["kms:Encrypt", "kms:GenerateDataKey"],
+                    "Resource": kms_key_arn,
+                    "Condition": {"StringEquals": {"kms:EncryptionContext:PARAMETER_ARN": shared}},
+                }
+            )
     if hosted_zone_arn:
         partition = hosted_zone_arn.split(":")[1]
         statements += [
@@ -144,6 +166,44 @@ def permissions(
     return {"Version": "2012-10-17", "Statement": statements}
 
 
+def _shared_state(state_arn: str, events_arn: str, kms_key_arn: str | None) -> list[dict]:
+    """What Teleport calls (lib/backend/dynamo, lib/events/dynamoevents) on tables that exist.
+
+    It makes transactions of the single actions. Nothing changes or deletes an event, and nothing creates a table.
+    """
+    read = ["dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive", "dynamodb:Query"]
+    change = ["BatchWriteItem", "ConditionCheckItem", "DeleteItem", "GetItem", "PutItem", "UpdateItem"]
+    follow = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
+    statements: list[dict] = [
+        {
+            "Sid": "State",
+            "Effect": "Allow",
+            "Action": [*read, *(f"dynamodb:{action}" for action in change)],
+            "Resource": state_arn,
+        },
+        {"Sid": "StateStream", "Effect": "Allow", "Action": follow, "Resource": f"{state_arn}/stream/*"},
+        {
+            "Sid": "Events",
+            "Effect": "Allow",
+            "Action": [*read, "dynamodb:PutItem"],
+            "Resource": [events_arn, f"{events_arn}/index/{EVENTS_INDEX}"],
+        },
+    ]
+    if kms_key_arn:
+        region = state_arn.split(":")[3]
+        statements.append(
+            {
+                "Sid": "StateKey",
+                "Effect": "Allow",
+                "Action": ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"],
+                "Resource": kms_key_arn,
+                # DynamoDB uses the key in the host's name. In China, the service's name ends in .cn.
+                "Condition": {"StringLike": {"kms:ViaService": f"dynamodb.{region}.amazonaws.com*"}},
+            }
+        )
+    return statements
+
+
 @dataclass(frozen=True)
 class ProxyIdentityArgs:
     partition: str
@@ -155,6 +215,8 @@ class ProxyIdentityArgs:
     metrics_namespace: str | None = None
     recordings_arn: pulumi.Input[str] | None = None
     certificate_arn: str | None = None
+    state_arn: pulumi.Input[str] | None = None
+    events_arn: pulumi.Input[str] | None = None
 
 
 class ProxyIdentity(pulumi.ComponentResource):
@@ -184,6 +246,8 @@ class ProxyIdentity(pulumi.ComponentResource):
                 args.metrics_namespace,
                 args.recordings_arn,
                 args.certificate_arn,
+                args.state_arn,
+                args.events_arn,
             ).apply(lambda names: json.dumps(permissions(*names))),
             opts=child,
         )

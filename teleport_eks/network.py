@@ -1,7 +1,7 @@
 """The firewall: one rule per port and audience, and one that lets the proxy reach the cluster's API."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
@@ -32,14 +32,22 @@ class Rule:
 
 
 def rules(
-    client_cidrs: Sequence[str], admin_cidrs: Sequence[str], *, http_challenge: bool, listener_mode: str = "separate"
+    client_cidrs: Sequence[str],
+    admin_cidrs: Sequence[str],
+    *,
+    http_challenge: bool,
+    listener_mode: str = "separate",
+    balancer_cidrs: Sequence[str] = (),
 ) -> list[Rule]:
     """Who may reach which port.
 
-    For ``http_challenge``, Let's Encrypt connects to port 80 from addresses that it does not publish.
+    For ``http_challenge``, Let's Encrypt connects to port 80 from addresses that it does not publish. A load balancer
+    asks the first client port, the web page's, from ``balancer_cidrs`` whether the host is up.
     """
     allowed = [Rule(port, cidr, use) for port, use in CLIENT_PORTS[listener_mode].items() for cidr in client_cidrs]
     allowed += [Rule(port, cidr, use) for port, use in ADMIN_PORTS.items() for cidr in admin_cidrs]
+    web = next(iter(CLIENT_PORTS[listener_mode]))
+    allowed += [Rule(web, cidr, "load balancer") for cidr in balancer_cidrs if cidr not in client_cidrs]
     if http_challenge:
         allowed.append(Rule(Port.ACME, EVERYBODY, "ACME HTTP-01 challenge"))
     return allowed
@@ -51,6 +59,8 @@ class ProxyNetworkArgs:
     # By the end of the rule's name. A cluster in another VPC has none here: its public endpoint has no security group.
     cluster_security_group_ids: Mapping[str, str]
     rules: Sequence[Rule]
+    # What one host may reach at another, and its use.
+    between_hosts: Mapping[int, str] = field(default_factory=dict)
 
 
 class ProxyNetwork(pulumi.ComponentResource):
@@ -82,6 +92,17 @@ class ProxyNetwork(pulumi.ComponentResource):
                 to_port=rule.port,
                 cidr_ipv4=rule.cidr,
                 description=rule.description,
+                opts=child,
+            )
+        for port, use in args.between_hosts.items():
+            aws.vpc.SecurityGroupIngressRule(
+                f"{name}-{port}-between-hosts",
+                security_group_id=group.id,
+                ip_protocol="tcp",
+                from_port=port,
+                to_port=port,
+                referenced_security_group_id=group.id,
+                description=use,
                 opts=child,
             )
         # AWS, GitHub, Let's Encrypt and Teleport's downloads have no fixed addresses to narrow this to.

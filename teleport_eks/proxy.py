@@ -11,15 +11,19 @@ from teleport_eks.account_rules import with_account_rules
 from teleport_eks.address import ProxyAddress, ProxyAddressArgs, callback_url, sign_in_command, web_url
 from teleport_eks.alarms import NAMESPACE as METRICS
 from teleport_eks.alarms import ProxyAlarms, ProxyAlarmsArgs
+from teleport_eks.balancer import ProxyBalancer, ProxyBalancerArgs
 from teleport_eks.cluster import MappedCluster, Site, endpoint_warning, kubeconfig, operators_kubeconfig
 from teleport_eks.cluster_access import ClusterAccess, ClusterAccessArgs
 from teleport_eks.credentials import Credentials
 from teleport_eks.host import ProxyHost, ProxyHostArgs
+from teleport_eks.host_group import ProxyHostGroup, ProxyHostGroupArgs
 from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs
 from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
 from teleport_eks.next_steps import next_steps, objects_directory
+from teleport_eks.ports import Port
 from teleport_eks.recordings import ProxyRecordings, ProxyRecordingsArgs
 from teleport_eks.settings import Settings
+from teleport_eks.state import ProxyState, ProxyStateArgs
 from teleport_eks.storage import ProxyStorage, ProxyStorageArgs
 from teleport_eks.team_access import TeamAccess, TeamAccessArgs
 from teleport_eks.userdata import HostConfig, render, revision
@@ -48,19 +52,44 @@ class TeleportProxy(pulumi.ComponentResource):
         zone = aws.route53.get_zone(name=settings.hosted_zone, opts=invoke) if settings.hosted_zone else None
         challenge_zone = None if settings.certificate_arn else zone
         parameters_path = logs_name = f"/teleport-eks/{args.stack}"
+        subnets = [subnet, *args.site.more_subnets]
 
         for warning in settings.warnings():
             self._warn(warning)
 
+        # One host keeps all on a volume. Several share tables, and a balancer is in front of them.
+        storage = state = balancer = None
+        if settings.topology == "ha":
+            state = ProxyState(f"{name}-state", ProxyStateArgs(settings), opts=child)
+            balancer = ProxyBalancer(
+                f"{name}-balancer",
+                ProxyBalancerArgs(settings, subnet.vpc_id, [each.id for each in subnets]),
+                opts=child,
+            )
+        else:
+            storage = ProxyStorage(
+                f"{name}-storage",
+                ProxyStorageArgs(
+                    settings=settings,
+                    stack=args.stack,
+                    partition=cluster.partition,
+                    availability_zone=subnet.availability_zone,
+                ),
+                opts=child,
+            )
         address = ProxyAddress(
             f"{name}-address",
-            ProxyAddressArgs(settings, hosted_zone_id=zone.zone_id if zone else None),
+            ProxyAddressArgs(
+                settings,
+                hosted_zone_id=zone.zone_id if zone else None,
+                balancer=(balancer.dns_name, balancer.zone_id) if balancer else None,
+            ),
             opts=child,
         )
         for mapped in args.site.clusters:
             address.public_ip.apply(lambda ip, to=mapped.cluster: self._warn(endpoint_warning(args.site, to, ip)))
         recordings = []
-        if settings.recordings == "s3":
+        if settings.recordings_in_s3:
             recordings.append(ProxyRecordings(f"{name}-recordings", ProxyRecordingsArgs(settings), opts=child))
         identity = ProxyIdentity(
             f"{name}-identity",
@@ -76,6 +105,8 @@ class TeleportProxy(pulumi.ComponentResource):
                 metrics_namespace=METRICS if settings.alarm_topic_arn else None,
                 recordings_arn=recordings[0].bucket_arn if recordings else None,
                 certificate_arn=settings.certificate_arn,
+                state_arn=state.state_arn if state else None,
+                events_arn=state.events_arn if state else None,
             ),
             opts=child,
         )
@@ -104,17 +135,9 @@ class TeleportProxy(pulumi.ComponentResource):
                     settings.admin_cidrs,
                     http_challenge=zone is None,
                     listener_mode=settings.listener_mode,
+                    balancer_cidrs=[each.cidr for each in subnets] if balancer else [],
                 ),
-            ),
-            opts=child,
-        )
-        storage = ProxyStorage(
-            f"{name}-storage",
-            ProxyStorageArgs(
-                settings=settings,
-                stack=args.stack,
-                partition=cluster.partition,
-                availability_zone=subnet.availability_zone,
+                between_hosts={Port.NODE: "SSH node, from the other host"} if balancer else {},
             ),
             opts=child,
         )
@@ -133,9 +156,11 @@ class TeleportProxy(pulumi.ComponentResource):
 
         configured = pulumi.Output.all(
             hostname=address.hostname,
-            public_ip=address.public_ip,
-            volume_id=storage.volume_id,
+            public_ip=address.public_ip.apply(lambda ip: ip or None),
+            volume_id=storage.volume_id if storage else None,
             recordings_url=recordings[0].url if recordings else None,
+            state_table=state.state_table if state else None,
+            events_table=state.events_table if state else None,
         ).apply(
             lambda known: HostConfig(
                 settings=settings,
@@ -146,26 +171,45 @@ class TeleportProxy(pulumi.ComponentResource):
                 **known,
             )
         )
-        host = ProxyHost(
-            f"{name}-host",
-            ProxyHostArgs(
-                settings=settings,
-                subnet_id=subnet.id,
-                security_group_id=network.security_group_id,
-                instance_profile=identity.instance_profile,
-                allocation_id=address.allocation_id,
-                volume_id=storage.volume_id,
-                user_data=configured.apply(render),
-                hostname=address.hostname,
-                revision=configured.apply(revision),
-                region=cluster.region,
-                credentials=args.site.credentials,
-            ),
-            # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
-            # too, because resolvers remember that a name does not exist. The host may not create the log group, and
-            # what guards the recordings comes before the first one.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[accesses[0], address, *logs, *recordings]),
-        )
+        # Teleport connects to the cluster when it starts, so the mapping comes first. The name's record comes first
+        # too, because resolvers remember that a name does not exist. The host may not create the log group, and
+        # what guards the recordings comes before the first one.
+        first = [accesses[0], address, *logs, *recordings, *([balancer] if balancer else [])]
+        if storage:
+            host = ProxyHost(
+                f"{name}-host",
+                ProxyHostArgs(
+                    settings=settings,
+                    subnet_id=subnet.id,
+                    security_group_id=network.security_group_id,
+                    instance_profile=identity.instance_profile,
+                    allocation_id=address.allocation_id,
+                    volume_id=storage.volume_id,
+                    user_data=configured.apply(render),
+                    hostname=address.hostname,
+                    revision=configured.apply(revision),
+                    region=cluster.region,
+                    credentials=args.site.credentials,
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=first),
+            )
+        else:
+            host = ProxyHostGroup(
+                f"{name}-hosts",
+                ProxyHostGroupArgs(
+                    settings=settings,
+                    subnet_ids=[each.id for each in subnets],
+                    security_group_id=network.security_group_id,
+                    instance_profile=identity.instance_profile,
+                    target_group_arns=balancer.target_group_arns if balancer else [],
+                    user_data=configured.apply(render),
+                    hostname=address.hostname,
+                    revision=configured.apply(revision),
+                    region=cluster.region,
+                    credentials=args.site.credentials,
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=first),
+            )
         if settings.alarm_topic_arn:
             ProxyAlarms(
                 f"{name}-alarms",
@@ -174,7 +218,7 @@ class TeleportProxy(pulumi.ComponentResource):
                     stack=args.stack,
                     partition=cluster.partition,
                     region=cluster.region,
-                    instance_id=host.instance_id,
+                    instance_id=host.instance_id if storage else None,
                 ),
                 # After the boot, so that no alarm goes off because of the first one.
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[host]),

@@ -3,6 +3,9 @@
     python -m teleport_eks.ready --hostname NAME --instance-id ID --region REGION --minutes N --version V --revision R \
         --port P
 
+With ``--group NAME --targets ARN`` instead of ``--instance-id ID``, it first waits until all instances of this Auto
+Scaling group have its newest launch template, and are healthy targets of the load balancer.
+
 Asks ``/webapi/find`` on port P, and prints every 15 seconds what it sees. (``/webapi/ping`` gives HTTP 400 until
 there is a GitHub connector.) Exits 0 when Teleport V answers with a certificate that this machine trusts. Also exits 0
 when it has answered for 3 minutes with one that this machine does not trust, because the host keeps trying to get one.
@@ -93,12 +96,42 @@ def wait(url: str, version: str, minutes: float, reported: Callable[[], bool]) -
         time.sleep(ASK_EVERY)
 
 
-class ConsoleError(Exception):
-    """The console cannot be read. The text says why."""
+class AwsError(Exception):
+    """The AWS CLI does not answer. The text says why."""
 
 
-def console(instance_id: str, region: str, profile: str | None, role_arn: str | None) -> list[str]:
+Aws = Callable[..., str]  # the AWS CLI: its arguments, and what it prints
+
+
+def console(aws: Aws, instance_id: str) -> list[str]:
     """The lines that the host's units wrote to its console: the steps of its boots, the newest last."""
+    what = ("--latest", "--query", "Output", "--output", "text", "--instance-id", instance_id)
+    output = aws("ec2", "get-console-output", *what)
+    return [line[line.index("teleport-eks: ") :] for line in output.splitlines() if "teleport-eks: " in line]
+
+
+def look_at_group(aws: Aws, group: str, targets: str) -> tuple[list[str], bool, str]:
+    """The ids of the group's instances, whether all of them are new and healthy, and that in words."""
+    query = ("--auto-scaling-group-names", group, "--query", "AutoScalingGroups[0]", "--output", "json")
+    found = json.loads(aws("autoscaling", "describe-auto-scaling-groups", *query))
+    query = ("--target-group-arn", targets, "--query", "TargetHealthDescriptions", "--output", "json")
+    states = json.loads(aws("elbv2", "describe-target-health", *query))
+    healthy = {each["Target"]["Id"] for each in states if each["TargetHealth"]["State"] == "healthy"}
+    newest, wanted, instances = found["LaunchTemplate"]["Version"], found["DesiredCapacity"], found["Instances"]
+    good = [
+        each
+        for each in instances
+        if each["InstanceId"] in healthy and each.get("LaunchTemplate", {}).get("Version") == newest
+    ]
+    return (
+        [each["InstanceId"] for each in instances],
+        len(good) == len(instances) == wanted,
+        f"{len(good)} of {wanted} hosts are new and healthy",
+    )
+
+
+def signed_in(region: str, profile: str | None, role_arn: str | None, *command: str) -> str:
+    """The AWS CLI's output, with the stack's credentials."""
     keys = {}
     chosen = ("--profile", profile) if profile else ()
     if role_arn:
@@ -111,9 +144,7 @@ def console(instance_id: str, region: str, profile: str | None, role_arn: str | 
         }
         keys = {f"AWS_{name}": found["Credentials"][key] for key, name in names.items()}
         chosen = ()
-    what = ("--latest", "--query", "Output", "--output", "text", "--instance-id", instance_id, "--region", region)
-    output = _aws("ec2", "get-console-output", *what, *chosen, **keys)
-    return [line[line.index("teleport-eks: ") :] for line in output.splitlines() if "teleport-eks: " in line]
+    return _aws(*command, "--region", region, *chosen, **keys)
 
 
 def _aws(*arguments: str, **environment: str) -> str:
@@ -122,16 +153,18 @@ def _aws(*arguments: str, **environment: str) -> str:
             ["aws", *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **environment}
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConsoleError(f"could not read its console: {error}") from error
+        raise AwsError(error) from error
     if done.returncode:
-        raise ConsoleError(f"could not read its console: {done.stderr.strip()}")
+        raise AwsError(done.stderr.strip())
     return done.stdout
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m teleport_eks.ready")
     parser.add_argument("--hostname", required=True)
-    parser.add_argument("--instance-id", required=True)
+    parser.add_argument("--instance-id")
+    parser.add_argument("--group", help="instead: the Auto Scaling group of several hosts")
+    parser.add_argument("--targets", help="with --group: the ARN of a target group of theirs")
     parser.add_argument("--region", required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--version", required=True, help="the Teleport release that must answer")
@@ -141,16 +174,34 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="of the web page")
     args = parser.parse_args(argv)
 
-    read_console = functools.partial(console, args.instance_id, args.region, args.profile, args.role_arn)
+    aws = functools.partial(signed_in, args.region, args.profile, args.role_arn)
+    url, next_line, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
+    ids, began = [args.instance_id], time.monotonic()
+    while args.group:
+        try:
+            ids, is_up, state = look_at_group(aws, args.group, args.targets)
+        except AwsError as error:
+            is_up, state = False, f"could not look at {args.group}: {error}"
+        seconds = time.monotonic() - began
+        if seconds >= next_line:
+            print(f"{seconds:4.0f} s  {state}", flush=True)
+            next_line = seconds + PRINT_EVERY
+        if is_up:
+            break
+        if seconds > args.minutes * 60:
+            return _not_up(args, aws, ids, state)
+        time.sleep(ASK_EVERY)
 
     def reported() -> bool:
+        if args.group:
+            return True
         try:
-            lines = read_console()
-        except ConsoleError:
+            lines = console(aws, args.instance_id)
+        except AwsError:
             return False
         return any(line.rstrip().endswith(f"step end: done, revision {args.revision}") for line in lines)
 
-    url, next_line, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
+    next_line = 0.0
     for seconds, state in wait(url, args.version, args.minutes, reported):
         if seconds >= next_line:
             print(f"{seconds:4.0f} s  {url}: {state}", flush=True)
@@ -158,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     if state == TRUSTED:
         print(f"{args.hostname} {state}")
         return 0
-    session = f"aws ssm start-session --region {args.region} --target {args.instance_id}"
+    session = _session(args, ids[0])
     if state == UNTRUSTED:
         print(f"{args.hostname} {state}. The host keeps trying; to see why:\n  {session}")
         print("  systemctl status teleport-certificate")
@@ -170,15 +221,24 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 0
-    try:
-        console_end = "\n".join(read_console()[-8:]) or "(it has not written anything to its console yet)"
-    except ConsoleError as error:
-        console_end = str(error)
-    print(
-        f"{args.hostname} is not up after {args.minutes:g} minutes: {state}. The end of its console:", file=sys.stderr
-    )
-    print(console_end, file=sys.stderr)
-    print(f"To look closer:\n  {session}\n  journalctl -u teleport-bootstrap -u teleport", file=sys.stderr)
+    return _not_up(args, aws, ids, state)
+
+
+def _session(args: argparse.Namespace, instance_id: str) -> str:
+    return f"aws ssm start-session --region {args.region} --target {instance_id}"
+
+
+def _not_up(args: argparse.Namespace, aws: Aws, ids: list[str], state: str) -> int:
+    """Says what each host last wrote to its console."""
+    print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}.", file=sys.stderr)
+    for instance_id in ids:
+        try:
+            end = "\n".join(console(aws, instance_id)[-8:]) or "(it has not written anything to its console yet)"
+        except AwsError as error:
+            end = f"could not read its console: {error}"
+        print(f"The end of the console of {instance_id}:\n{end}", file=sys.stderr)
+        print(f"To look closer:\n  {_session(args, instance_id)}", file=sys.stderr)
+        print("  journalctl -u teleport-bootstrap -u teleport", file=sys.stderr)
     return 1
 
 

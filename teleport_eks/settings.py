@@ -628,9 +628,6 @@ class Settings(_Model):
         "`s3:BypassGovernanceRetention`. 0: no lock.",
         examples=[90],
     )
-    topology: Literal["single", "ha"] = Field(
-        default="single", description="One instance, or several.", examples=["single"]
-    )
     kubeconfig: Annotated[SecretStr, AfterValidator(_kubeconfig)] | None = Field(
         default=None,
         description="A kubeconfig for the cluster, as text or as a path. If not set, the program makes one.",
@@ -665,6 +662,12 @@ class Settings(_Model):
         le=365,
         description="How many days to keep the volume's daily snapshots. 0: no snapshots.",
         examples=[7],
+    )
+    topology: Literal["single", "ha"] = Field(
+        default="single",
+        description="single: one instance with a data volume. ha: two instances in two zones behind a load balancer, "
+        "with their state in DynamoDB and their recordings in S3. Needs domainName and hostedZone.",
+        examples=["single"],
     )
     wait_minutes: int = Field(
         default=15,
@@ -717,7 +720,8 @@ class Settings(_Model):
     )
     protect: bool = Field(
         default=True,
-        description="Protects the address and the data volume from deletion, and keeps the bucket of the recordings.",
+        description="Protects the address and the data volume from deletion, or the tables and the load balancer of "
+        "topology ha, and keeps the bucket of the recordings.",
         examples=[True],
     )
 
@@ -887,10 +891,27 @@ class Settings(_Model):
 
     @field_validator("topology")
     @classmethod
-    def _is_there_yet(cls, value: str) -> str:
-        if value == "ha":
-            raise ValueError("is not available yet")
-        return value
+    def _ha_has_a_name_and_no_volume(cls, value: str, info: ValidationInfo) -> str:
+        if value == "single":
+            return value
+        known = info.data
+        if "hosted_zone" in known and not known["hosted_zone"]:
+            raise ValueError("ha needs domainName and hostedZone: the load balancer has no address for nip.io to name")
+        one_host = {
+            "subnetId": known.get("subnet_id"),
+            "hostUpdates: in-place": known.get("host_updates") == "in-place",
+            "dataSnapshotId": known.get("data_snapshot_id"),
+        }
+        if meant := [key for key, is_set in one_host.items() if is_set]:
+            raise ValueError(
+                f"ha has no data volume, and replaces its instances in two subnets: remove {', '.join(meant)}"
+            )
+        raise ValueError("ha is not available yet")
+
+    @property
+    def recordings_in_s3(self) -> bool:
+        """Several hosts have no volume that all of them could keep recordings on."""
+        return self.recordings == "s3" or self.topology == "ha"
 
     @property
     def grants(self) -> tuple[Grant, ...]:

@@ -53,3 +53,11 @@ def public_subnets(subnets: Sequence[Subnet], tables: Sequence[RouteTable]) -> l
 
     public = [subnet for subnet in subnets if is_public(subnet)]
     return sorted(public, key=lambda subnet: (LOAD_BALANCER_TAG not in subnet.tags, subnet.name, subnet.id))
+
+
+def in_different_zones(subnets: Sequence[Subnet]) -> list[Subnet]:
+    """The first subnet of each zone, in the same order."""
+    first: dict[str, Subnet] = {}
+    for subnet in subnets:
+        first.setdefault(subnet.availability_zone, subnet)
+    return list(first.values())

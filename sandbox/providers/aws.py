@@ -93,7 +93,9 @@ def find(text: str, props: Props, **more: Any) -> list[Props]:
     return found if isinstance(found, list) else [found]
 
 
-def tag_list(tags: Props) -> list[dict]:
+def tag_list(tags: Props | list[Props]) -> list[dict]:
+    if isinstance(tags, list):  # an Auto Scaling group says of each whether its instances get it
+        return [send(tag, "key value propagateAtLaunch") for tag in tags]
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
@@ -268,7 +270,11 @@ def read_log_group(name: str, _props: Props) -> Props | None:
 
 
 def derive_record(props: Props) -> Props:
-    record = {**send(props, "name type ttl=TTL"), "ResourceRecords": [{"Value": value} for value in props["records"]]}
+    record = send(props, "name type ttl=TTL")
+    for alias in props.get("aliases", ()):
+        record["AliasTarget"] = send(alias, "name=DNSName zoneId=HostedZoneId evaluateTargetHealth")
+    if "records" in props:
+        record["ResourceRecords"] = [{"Value": value} for value in props["records"]]
     actions = ("CREATE", "UPSERT", "DELETE")
     return {action: {"Changes": [{"Action": action, "ResourceRecordSet": record}]} for action in actions}
 
@@ -277,8 +283,11 @@ def read_record(record_id: str, _props: Props) -> Props | None:
     zone, name, kind = record_id.split("_")
     for record in find("route53.list_resource_record_sets:ResourceRecordSets zone=HostedZoneId", {"zone": zone}):
         if (record["Name"].rstrip("."), record["Type"]) == (name, kind):
-            values = [value["Value"] for value in record["ResourceRecords"]]
-            return {**take(record, "type ttl=TTL"), "zoneId": zone, "name": name, "records": values}
+            found = {**take(record, "type ttl=TTL"), "zoneId": zone, "name": name}
+            if alias := record.get("AliasTarget"):
+                alias = take(alias, "name=DNSName zoneId=HostedZoneId evaluateTargetHealth")
+                return {**found, "aliases": [{**alias, "name": alias["name"].rstrip(".")}]}
+            return {**found, "records": [value["Value"] for value in record["ResourceRecords"]]}
     return None
 
 
@@ -336,6 +345,164 @@ def of_bucket(what: str, name: str, shape: Derive, delete: str = "") -> Kind:
 
 def public_access(props: Props) -> Props:
     return {key: value for key, value in props.items() if key.startswith(("block", "ignore", "restrict"))}
+
+
+TABLE = """name=TableName billingMode keys=KeySchema names=AttributeDefinitions indexes=GlobalSecondaryIndexes
+    stream=StreamSpecification encryption=SSESpecification deletionProtectionEnabled""".replace("\n", " ")
+
+
+def derive_table(props: Props) -> Props:
+    def keys(of: Props) -> list[dict]:
+        return [{"AttributeName": of[k], "KeyType": t} for k, t in (("hashKey", "HASH"), ("rangeKey", "RANGE"))]
+
+    indexes = [
+        {"IndexName": i["name"], "KeySchema": keys(i), "Projection": {"ProjectionType": i["projectionType"]}}
+        for i in props.get("globalSecondaryIndexes", ())
+    ]
+    return {
+        "keys": keys(props),
+        "names": [send(attribute, "name=AttributeName type=AttributeType") for attribute in props["attributes"]],
+        **({"indexes": indexes} if indexes else {}),
+        "stream": send(props, "streamEnabled streamViewType") or {"StreamEnabled": False},
+        "encryption": send(props.get("serverSideEncryption", {"enabled": False}), "enabled kmsKeyArn=KMSMasterKeyId"),
+        "expiry": send(props["ttl"], "attributeName enabled"),
+        "recovery": send(props["pointInTimeRecovery"], "enabled=PointInTimeRecoveryEnabled"),
+    }
+
+
+def read_table(name: str, _props: Props) -> Props:
+    (table,) = find("dynamodb.describe_table:Table id=TableName", {"id": name})
+    (ttl,) = find("dynamodb.describe_time_to_live:TimeToLiveDescription id=TableName", {"id": name})
+    backups = call("dynamodb.describe_continuous_backups id=TableName", {"id": name})["ContinuousBackupsDescription"]
+    recovery = backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED"
+    return {
+        **take(table, "name=TableName arn=TableArn streamArn=LatestStreamArn deletionProtectionEnabled"),
+        "billingMode": table["BillingModeSummary"]["BillingMode"],
+        "ttl": {**take(ttl, "attributeName"), "enabled": ttl["TimeToLiveStatus"] == "ENABLED"},
+        "pointInTimeRecovery": {"enabled": recovery},
+    }
+
+
+def attributes(**names: str) -> Derive:
+    """The list of an ELB's attributes, by their properties."""
+
+    def text(value: Any) -> str:
+        return str(value).lower()
+
+    return lambda props: {"attributes": [{"Key": key, "Value": text(props[name])} for name, key in names.items()]}
+
+
+def read_balancer(arn: str, _props: Props) -> Props:
+    (found,) = find("elbv2.describe_load_balancers:LoadBalancers id=LoadBalancerArns[]", {"id": arn})
+    said = find("elbv2.describe_load_balancer_attributes:Attributes id=LoadBalancerArn", {"id": arn})
+    flags = {attribute["Key"]: attribute["Value"] == "true" for attribute in said}
+    return {
+        **take(found, "name=LoadBalancerName loadBalancerType=Type zoneId=CanonicalHostedZoneId"),
+        "arn": arn,
+        "dnsName": found["DNSName"],
+        "subnets": [zone["SubnetId"] for zone in found["AvailabilityZones"]],
+        "enableCrossZoneLoadBalancing": flags["load_balancing.cross_zone.enabled"],
+        "enableDeletionProtection": flags["deletion_protection.enabled"],
+    }
+
+
+balancer_attributes = attributes(
+    enableCrossZoneLoadBalancing="load_balancing.cross_zone.enabled",
+    enableDeletionProtection="deletion_protection.enabled",
+)
+target_attributes = attributes(
+    preserveClientIp="preserve_client_ip.enabled",
+    deregistrationDelay="deregistration_delay.timeout_seconds",
+)
+
+
+def derive_balancer(props: Props) -> Props:
+    return {**balancer_attributes(props), "scheme": "internal" if props["internal"] else "internet-facing"}
+
+
+CHECK = """protocol=HealthCheckProtocol port=HealthCheckPort path=HealthCheckPath interval=HealthCheckIntervalSeconds
+    timeout=HealthCheckTimeoutSeconds healthyThreshold=HealthyThresholdCount unhealthyThreshold=UnhealthyThresholdCount
+    """.replace("\n", " ")
+CHECKED = " ".join(there for _, there in fields(CHECK)) + " Matcher"
+
+
+def derive_targets(props: Props) -> Props:
+    check = props["healthCheck"]
+    return {**target_attributes(props), **send(check, CHECK), "Matcher": {"HttpCode": check["matcher"]}}
+
+
+def derive_listener(props: Props) -> Props:
+    return {"actions": [send(action, "type targetGroupArn") for action in props["defaultActions"]]}
+
+
+def derive_template(props: Props) -> Props:
+    cards = [
+        {
+            **send(card, "deviceIndex securityGroups=Groups"),
+            "AssociatePublicIpAddress": card["associatePublicIpAddress"] == "true",
+        }
+        for card in props["networkInterfaces"]
+    ]
+    disks = [
+        {
+            "DeviceName": disk["deviceName"],
+            "Ebs": send(disk["ebs"], "kmsKeyId volumeType volumeSize")
+            | {
+                name[0].upper() + name[1:]: disk["ebs"][name] == "true" for name in ("encrypted", "deleteOnTermination")
+            },
+        }
+        for disk in props["blockDeviceMappings"]
+    ]
+    tags = [
+        {"ResourceType": spec["resourceType"], "Tags": tag_list(spec["tags"])} for spec in props["tagSpecifications"]
+    ]
+    return {
+        "template": {
+            **send(props, "imageId instanceType userData"),
+            "IamInstanceProfile": send(props["iamInstanceProfile"], "name"),
+            "MetadataOptions": send(props["metadataOptions"], "httpEndpoint httpTokens httpPutResponseHopLimit"),
+            "NetworkInterfaces": cards,
+            "BlockDeviceMappings": disks,
+            "TagSpecifications": tags,
+        }
+    }
+
+
+GROUP = """name=AutoScalingGroupName minSize maxSize desiredCapacity healthCheckType healthCheckGracePeriod
+    zones=VPCZoneIdentifier template=LaunchTemplate policy=InstanceMaintenancePolicy""".replace("\n", " ")
+
+
+def derive_group(props: Props) -> Props:
+    return {
+        "zones": ",".join(props["vpcZoneIdentifiers"]),
+        "template": send(props["launchTemplate"], "id=LaunchTemplateId version"),
+        "policy": send(props["instanceMaintenancePolicy"], "minHealthyPercentage maxHealthyPercentage"),
+        "preferences": send(props["instanceRefresh"]["preferences"], "minHealthyPercentage maxHealthyPercentage")
+        | {"InstanceWarmup": int(props["instanceRefresh"]["preferences"]["instanceWarmup"])},
+        "groupTags": [
+            {**tag, "ResourceId": props.get("name"), "ResourceType": "auto-scaling-group"}
+            for tag in tag_list(props["tags"])
+        ],
+    }
+
+
+def read_group(name: str, _props: Props) -> Props | None:
+    found = find("autoscaling.describe_auto_scaling_groups:AutoScalingGroups id=AutoScalingGroupNames[]", {"id": name})
+    if not found:
+        return None
+    group = {key: value for key, value in found[0].items() if key != "Tags"}
+    return {
+        **take(group, "name=AutoScalingGroupName arn=AutoScalingGroupARN minSize maxSize desiredCapacity"),
+        **take(group, "healthCheckType healthCheckGracePeriod targetGroupArns=TargetGroupARNs"),
+        "launchTemplate": take(group["LaunchTemplate"], "id=LaunchTemplateId version"),
+        "vpcZoneIdentifiers": group["VPCZoneIdentifier"].split(","),
+    }
+
+
+def update_group(old: Props, new: Props) -> None:
+    call(f"autoscaling.update_auto_scaling_group {GROUP}", new)
+    if new["template"] != old["template"]:
+        call("autoscaling.start_instance_refresh id=AutoScalingGroupName preferences", new)
 
 
 def role_of(key: str) -> Derive:
@@ -418,6 +585,64 @@ KINDS = {
         update=update_instance,
         replaces_if=lambda new: ("userDataBase64",) if new.get("userDataReplaceOnChange") else (),
     ),
+    "aws:ec2/launchTemplate:LaunchTemplate": table("""
+        create ec2.create_launch_template name=LaunchTemplateName template=LaunchTemplateData
+        id {LaunchTemplate[LaunchTemplateId]}
+        read ec2.describe_launch_templates:LaunchTemplates id=LaunchTemplateIds[]
+        update ec2.create_launch_template_version id=LaunchTemplateId template=LaunchTemplateData
+        delete ec2.delete_launch_template id=LaunchTemplateId
+        tag launch-template
+        computed latestVersion=LatestVersionNumber
+        replaces name""", derive=derive_template, named="name", renewed=("latestVersion",)),
+    "aws:autoscaling/group:Group": table(f"""
+        create autoscaling.create_auto_scaling_group {GROUP} targetGroupArns=TargetGroupARNs groupTags=Tags
+        id {{name}}
+        update autoscaling.create_or_update_tags groupTags=Tags
+        delete autoscaling.delete_auto_scaling_group id=AutoScalingGroupName yes=ForceDelete
+        computed arn
+        replaces name targetGroupArns""",
+        derive=derive_group, read=read_group, update=update_group, named="name",
+    ),
+    "aws:lb/loadBalancer:LoadBalancer": table("""
+        create elbv2.create_load_balancer name scheme subnets loadBalancerType=Type tagList=Tags
+        create elbv2.modify_load_balancer_attributes id=LoadBalancerArn attributes
+        id {LoadBalancers[0][LoadBalancerArn]}
+        update elbv2.modify_load_balancer_attributes id=LoadBalancerArn attributes
+        update elbv2.set_subnets id=LoadBalancerArn subnets
+        update elbv2.add_tags id=ResourceArns[] tagList=Tags
+        delete elbv2.delete_load_balancer id=LoadBalancerArn
+        computed arn dnsName zoneId
+        replaces name internal loadBalancerType""", derive=derive_balancer, read=read_balancer, named="name"),
+    "aws:lb/targetGroup:TargetGroup": table(f"""
+        create elbv2.create_target_group name port protocol vpcId {CHECKED} tagList=Tags
+        create elbv2.modify_target_group_attributes id=TargetGroupArn attributes
+        id {{TargetGroups[0][TargetGroupArn]}}
+        read elbv2.describe_target_groups:TargetGroups id=TargetGroupArns[]
+        update elbv2.modify_target_group id=TargetGroupArn {CHECKED}
+        update elbv2.modify_target_group_attributes id=TargetGroupArn attributes
+        update elbv2.add_tags id=ResourceArns[] tagList=Tags
+        delete elbv2.delete_target_group id=TargetGroupArn
+        computed arn=TargetGroupArn
+        replaces name port protocol vpcId""", derive=derive_targets, named="name"),
+    "aws:lb/listener:Listener": table("""
+        create elbv2.create_listener loadBalancerArn port protocol actions=DefaultActions tagList=Tags
+        id {Listeners[0][ListenerArn]}
+        read elbv2.describe_listeners:Listeners id=ListenerArns[]
+        update elbv2.modify_listener id=ListenerArn port protocol actions=DefaultActions
+        update elbv2.add_tags id=ResourceArns[] tagList=Tags
+        delete elbv2.delete_listener id=ListenerArn
+        computed arn=ListenerArn
+        replaces loadBalancerArn""", derive=derive_listener),
+    "aws:dynamodb/table:Table": table(f"""
+        create dynamodb.create_table {TABLE} tagList=Tags
+        create dynamodb.update_time_to_live id=TableName expiry=TimeToLiveSpecification
+        create dynamodb.update_continuous_backups id=TableName recovery=PointInTimeRecoverySpecification
+        id {{name}}
+        update dynamodb.update_table id=TableName deletionProtectionEnabled
+        update dynamodb.tag_resource arn=ResourceArn tagList=Tags
+        delete dynamodb.delete_table id=TableName
+        computed arn streamArn
+        replaces name hashKey rangeKey""", derive=derive_table, read=read_table, named="name"),
     "aws:ec2/volumeAttachment:VolumeAttachment": table("""
         create ec2.attach_volume deviceName=Device instanceId volumeId
         id vai-{volumeId}-{instanceId}
@@ -536,6 +761,13 @@ def ids(text: str, key: str) -> Derive:
     return lambda args: {"ids": [found[key] for found in filtered(text, args)]}
 
 
+def get_instances(args: Props) -> Props:
+    filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in args["instanceTags"].items()]
+    filters.append({"Name": "instance-state-name", "Values": args["instanceStateNames"]})
+    reservations = find("ec2.describe_instances:Reservations", {}, Filters=filters)
+    return {"ids": [instance["InstanceId"] for found in reservations for instance in found["Instances"]]}
+
+
 def get_zone(args: Props) -> Props:
     zones = find("route53.list_hosted_zones:HostedZones", {})
     found = [zone["Id"].rpartition("/")[2] for zone in zones if zone["Name"].rstrip(".") == args["name"]]
@@ -552,6 +784,7 @@ def get_parameter(args: Props) -> Props:
 FUNCTIONS = {
     "aws:ebs/getEbsVolumes:getEbsVolumes": ids("ec2.describe_volumes:Volumes", "VolumeId"),
     "aws:ebs/getVolume:getVolume": get_volume,
+    "aws:ec2/getInstances:getInstances": get_instances,
     "aws:ec2/getRouteTable:getRouteTable": get_route_table,
     "aws:ec2/getRouteTables:getRouteTables": ids("ec2.describe_route_tables:RouteTables", "RouteTableId"),
     "aws:ec2/getSubnet:getSubnet": get_subnet,

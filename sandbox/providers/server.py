@@ -22,8 +22,8 @@ class Kind:
     """One resource type. ``create`` returns the id; ``read`` what is there now, or None if it is gone.
 
     ``update`` gets the id, the old properties and the new; without it, and for the paths in ``replaces``, there is a
-    new resource. ``computed``: what the program does not say. ``named``: this
-    property, without which it gets a name with a random end.
+    new resource. ``computed``: what the program does not say; of it, ``renewed`` is new after each update. ``named``:
+    this property, without which it gets a name with a random end.
     """
 
     create: Callable[[Props], str]
@@ -33,6 +33,7 @@ class Kind:
     replaces: tuple[str, ...] = ()
     replaces_if: Callable[[Props], tuple[str, ...]] = lambda _new: ()
     computed: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
     secret: tuple[str, ...] = ()
     named: str = ""
 
@@ -40,12 +41,13 @@ class Kind:
 def decode(struct: struct_pb2.Struct) -> Props:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return plain(value["value"]) if rpc.is_rpc_secret(value) else {k: plain(v) for k, v in value.items()}
+            is_secret, set_ = rpc.is_rpc_secret(value), {k: v for k, v in value.items() if v is not None}
+            return plain(value["value"]) if is_secret else {k: plain(v) for k, v in set_.items()}
         if isinstance(value, list):
             return [plain(item) for item in value]
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    return {k: v for k, v in plain(json_format.MessageToDict(struct)).items() if v is not None}
+    return plain(json_format.MessageToDict(struct))
 
 
 def encode(props: Props, secret: tuple[str, ...] = ()) -> struct_pb2.Struct:
@@ -142,7 +144,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         kind, old, new = self.kind(request.type), decode(request.olds), decode(request.news)
         was = decode(request.old_inputs)
         props = {**{k: v for k, v in old.items() if k not in was}, **new}
-        if kind.update and not request.preview:
+        if request.preview:
+            props |= dict.fromkeys(kind.renewed, rpc.UNKNOWN)
+        elif kind.update:
             kind.update(request.id, old, new)
             props = self._state(kind, request.id, props | new)
             if left := [key for key in new if key in was and not same(props[key], new[key])]:

@@ -91,11 +91,13 @@ class HostConfig:
     stack: str
     region: str
     hostname: str
-    public_ip: str
-    volume_id: str
+    public_ip: str | None
+    volume_id: str | None
     parameters_path: str
     dns_zone_id: str | None = None
     recordings_url: str | None = None
+    state_table: str | None = None
+    events_table: str | None = None
     teleport_cdn: str = "https://cdn.teleport.dev"
 
 
@@ -120,9 +122,9 @@ def variables(config: HostConfig) -> dict[str, str]:
         "CLUSTER_NAME": settings.cluster_name,
         # Not HOSTNAME, which the shell sets itself.
         "PROXY_NAME": config.hostname,
-        "PUBLIC_IP": config.public_ip,
+        "PUBLIC_IP": config.public_ip or "",
         "WEB_PORT": str(settings.web_port),
-        "VOLUME_ID": config.volume_id,
+        "VOLUME_ID": config.volume_id or "",
         "PARAMETERS_PATH": config.parameters_path,
         "TELEPORT_CDN": config.teleport_cdn,
         "TELEPORT_VERSION": settings.teleport_version,

@@ -509,7 +509,7 @@ class Host:
 
     def attach(self, volume: Volume) -> None:
         self.volume = volume
-        link = f"nvme-Amazon_Elastic_Block_Store_{self.config.volume_id.replace('-', '')}"
+        link = f"nvme-Amazon_Elastic_Block_Store_{(self.config.volume_id or '').replace('-', '')}"
         self.sh(f"ln -sfn {volume.device} /dev/disk/by-id/{link} && udevadm settle")
 
     # -- commands and files ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
-from policy.checks import GUARDS, INSTANCE, RULES, STATE, Resource, secrets_in
+from policy.checks import GUARDS, INSTANCE, RULES, STATE, TABLE, Resource, secrets_in
 from sandbox.engine import ROOT
 from teleport_eks.recordings import tls_only
 from teleport_eks.settings import EXAMPLE_BOT
@@ -38,6 +38,8 @@ def builder(token: str) -> Callable[..., Resource]:
 
 instance = builder(INSTANCE)
 volume = builder("aws:ebs/volume:Volume")
+template = builder("aws:ec2/launchTemplate:LaunchTemplate")
+table = builder(TABLE)
 group = builder("aws:ec2/securityGroup:SecurityGroup")
 new_rule = builder("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
 attachment = builder("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
@@ -152,7 +154,6 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
                 for token in (
                     "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
                     "aws:ec2/launchConfiguration:LaunchConfiguration",
-                    "aws:ec2/launchTemplate:LaunchTemplate",
                     "aws:ec2/securityGroupRule:SecurityGroupRule",
                     "aws:ec2/spotInstanceRequest:SpotInstanceRequest",
                     "kubernetes:core/v1:ConfigMapList",
@@ -184,8 +185,10 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         [
             instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 1.0}),
             instance(metadataOptions={"httpEndpoint": "disabled"}),
+            template(metadataOptions=TOKEN),
         ],
         [
+            (template(), "metadataOptions.httpTokens is not set"),
             (instance(), "metadataOptions.httpTokens is not set; it must be required"),
             (instance(metadataOptions={**TOKEN, "httpTokens": "optional"}), "httpTokens is optional"),
             (instance(metadataOptions={**TOKEN, "httpPutResponseHopLimit": 2.0}), "HopLimit is 2; it must be 1"),
@@ -196,8 +199,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         [
             volume(encrypted=True),
             instance(rootBlockDevice={"encrypted": True}),
+            template(blockDeviceMappings=[{"deviceName": "/dev/xvda", "ebs": {"encrypted": "true"}}]),
         ],
         [
+            (template(), "blockDeviceMappings is not set; it must be true"),
+            (
+                template(blockDeviceMappings=[{"deviceName": "/dev/xvda", "ebs": {}}]),
+                "ebs.encrypted of /dev/xvda is not",
+            ),
             (volume(encrypted=False), "encrypted is false; it must be true"),
             (volume(size=20), "encrypted is not set"),
             (instance(rootBlockDevice={"volumeSize": 16}), "rootBlockDevice.encrypted is not set"),
@@ -289,6 +298,7 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
                 "userDataBase64 contains an AWS access key in line 1",
             ),
             (instance(userData=base64.b64encode(GITHUB_TOKEN.encode()).decode()), "a GitHub token"),
+            (template(userData=packed(f"export X={AWS_KEY}")), "userData contains an AWS access key in line 1"),
             (instance(userData='\n  "client_secret": "c4nary",'), "a value for client_secret in line 2"),
             (instance(userData="DB_PASSWORD=c4n,ry$"), "a value for PASSWORD"),
             (instance(userData=json.dumps({"files": '{"password": "c4nary"}\n'})), "a value for password in line 1"),
@@ -335,6 +345,14 @@ EXAMPLES: dict[str, tuple[list[Resource], list[tuple[Resource, str]]]] = {
         [
             (eip(False), "the address is not protected"),
             (volume(encrypted=True), "the data volume is not protected"),
+            (table(), "the table is not protected"),
+        ],
+    ),
+    "recoverable-tables": (
+        [table(pointInTimeRecovery={"enabled": True})],
+        [
+            (table(), "pointInTimeRecovery.enabled is not set; it must be true"),
+            (table(pointInTimeRecovery={"enabled": False}), "enabled is false"),
         ],
     ),
     "guarded-buckets": (
@@ -464,7 +482,8 @@ def test_our_own_program_breaks_no_rule(access_mode: str) -> None:
     assert len(resources) > 20
     # Each rule had something to look at.
     types = {resource.type for resource in resources}
-    assert types >= {*STATE, *GUARDS, INSTANCE, "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
+    assert types >= {*STATE} - {TABLE}
+    assert types >= {*GUARDS, INSTANCE, "aws:iam/rolePolicy:RolePolicy", "aws:ssm/parameter:Parameter"}
     assert types >= {f"{RBAC}:ClusterRole", f"{RBAC}:ClusterRoleBinding"}
     assert [r.props["userDataBase64"][:4] for r in resources if r.type == INSTANCE] == ["H4sI"]
     assert [violation for resource in resources for rule in RULES for violation in rule.violations(resource)] == []

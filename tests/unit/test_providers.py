@@ -70,7 +70,7 @@ def test_json_with_the_same_meaning_is_no_change_and_a_tag_has_a_path() -> None:
 
 
 def test_an_unknown_type_or_function_is_an_error_that_names_it() -> None:
-    with pytest.raises(LookupError, match=r"does not know aws:s3/inventory:Inventory; it knows aws:cloudwatch"):
+    with pytest.raises(LookupError, match=r"does not know aws:s3/inventory:Inventory; it knows aws:autoscaling"):
         aws.Provider().Check(pb.CheckRequest(type="aws:s3/inventory:Inventory"), None)
     with pytest.raises(LookupError, match=r"does not know aws:s3/getBucket:getBucket; it knows aws:ebs"):
         aws.Provider().Invoke(pb.InvokeRequest(tok="aws:s3/getBucket:getBucket"), None)

@@ -124,12 +124,15 @@ def test_every_component_keeps_its_type_token_and_registers_its_outputs_last() -
     assert tokens == {
         "address": "teleport-eks:index:ProxyAddress",
         "alarms": "teleport-eks:index:ProxyAlarms",
+        "balancer": "teleport-eks:index:ProxyBalancer",
         "cluster_access": "teleport-eks:index:ClusterAccess",
         "host": "teleport-eks:index:ProxyHost",
+        "host_group": "teleport-eks:index:ProxyHostGroup",
         "identity": "teleport-eks:index:ProxyIdentity",
         "network": "teleport-eks:index:ProxyNetwork",
         "proxy": "teleport-eks:index:TeleportProxy",
         "recordings": "teleport-eks:index:ProxyRecordings",
+        "state": "teleport-eks:index:ProxyState",
         "storage": "teleport-eks:index:ProxyStorage",
         "team_access": "teleport-eks:index:TeamAccess",
     }

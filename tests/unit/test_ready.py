@@ -1,5 +1,6 @@
 """The wait for a new host, against a real TLS server."""
 
+import json
 import ssl
 import stat
 import threading
@@ -120,6 +121,40 @@ def test_the_last_step_of_a_stopped_boot_is_reported(
     assert expected in said
     assert "noise" not in said
     assert "aws ssm start-session --region eu-west-1 --target i-1" in said
+
+
+def test_a_group_is_up_when_all_its_hosts_are_new_and_healthy(
+    aws: Callable[[str], None], tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture
+) -> None:
+    def group(*versions: str, healthy: str) -> None:
+        instances = [
+            {"InstanceId": f"i-{number}", "LaunchTemplate": {"Version": version}}
+            for number, version in enumerate(versions)
+        ]
+        found = {"LaunchTemplate": {"Version": "2"}, "DesiredCapacity": 2, "Instances": instances}
+        states = [
+            {"Target": {"Id": f"i-{number}"}, "TargetHealth": {"State": "healthy" if number in healthy else "initial"}}
+            for number in "01"
+        ]
+        (tmp_path / "autoscaling").write_text(json.dumps(found))
+        (tmp_path / "elbv2").write_text(json.dumps(states))
+
+    def run_group(port: int) -> int:
+        identity = ["--hostname", "127.0.0.1", "--group", "hosts", "--targets", "arn", "--region", "eu-west-1"]
+        expected = ["--version", "18.10.1", "--revision", "0a1b2c", "--minutes", "0.002"]
+        return ready.main([*identity, *expected, "--port", str(port)])
+
+    aws(f"[ $1 = ec2 ] && echo teleport-eks: step mount || cat {tmp_path}/$1")
+    port = serve()
+    for versions, healthy in ((("1", "2"), "01"), (("2", "2"), "0"), (("2",), "01"), (("2", "2", "1"), "01")):
+        group(*versions, healthy=healthy)
+        assert run_group(port) == 1, "an old host answers, or one does not"
+        said = capsys.readouterr().err
+        assert "of 2 hosts are new and healthy" in said
+        assert said.count("step mount") == len(versions), "each host's console"
+    group("2", "2", healthy="01")
+    assert run_group(port) == 0
+    assert "2 of 2 hosts are new and healthy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

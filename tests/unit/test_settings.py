@@ -38,6 +38,7 @@ def bot(**change: object) -> list[dict]:
     return [{"repository": "acme/shop", "kubernetesGroups": ["shop"], **change}]
 
 
+HA = {"topology": "ha", "domainName": "teleport.example.com", "hostedZone": "example.com"}
 TOOLS = {"clusterName": "tools"}
 
 
@@ -136,7 +137,11 @@ BAD = [
         "a",
         "both get the name",
     ),
-    ({"topology": "ha"}, "topology", "ha", "not available yet"),
+    ({"topology": "ha"}, "topology", "ha", "ha needs domainName and hostedZone"),
+    ({**HA, "hostUpdates": "in-place"}, "topology", "ha", "remove hostUpdates: in-place"),
+    ({**HA, "dataSnapshotId": "snap-00000001"}, "topology", "ha", "ha has no data volume"),
+    ({**HA, "subnetId": "subnet-00000001"}, "topology", "ha", "remove subnetId"),
+    (HA, "topology", "ha", "not available yet"),
     ({"additionalClusters": clusters({})}, "additionalClusters[0].clusterName", "(not set)", "required"),
     ({"additionalClusters": clusters(TOOLS, TOOLS)}, "additionalClusters", "", "tools is listed twice"),
     ({"additionalClusters": clusters({"clusterName": "demo"})}, "additionalClusters", "", "demo is listed twice"),

@@ -105,7 +105,7 @@ def account() -> Iterator[Account]:
 
 def test_without_a_host_or_a_stack_one_line_says_so(account: Account) -> None:
     with pytest.raises(who.NotAnsweredError, match="run `pulumi up`"):
-        who.ask(account.client("ssm"), None)
+        who.ask(account.client("ssm"), "")
     with pytest.raises(who.NotAnsweredError, match=f"no host answers for {INSTANCE}"):
         who.ask(account.client("ssm"), INSTANCE)
 
