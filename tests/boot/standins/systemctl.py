@@ -95,6 +95,11 @@ def start(unit, block):
         return note("queued", unit)
     while waits(values):
         time.sleep(0.1)
+    for command in values.get("ExecCondition", []):
+        condition = add_sandbox(values, shlex.split(command))
+        code = subprocess.run(condition, env=read_environment(values), cwd="/", check=False).returncode
+        if code:  # the unit is skipped; other codes are failures
+            return 0 if 0 < code < 255 else 1
     for parent, key in (("/run", "RuntimeDirectory"), ("/var/log", "LogsDirectory")):
         for name in values.get(key, []):
             Path(parent, name).mkdir(mode=0o700, exist_ok=True)
