@@ -82,7 +82,8 @@ def start(unit, block):
     if unit.endswith(".timer"):
         return note("timers", unit)
     for path in [*values.get("AssertPathIsMountPoint", []), *values.get("ConditionPathIsMountPoint", [])]:
-        if not os.path.ismount(path):
+        # Python's ismount() does not see a mount of a directory of the same file system. systemd does.
+        if subprocess.run(["mountpoint", "-q", path], check=False).returncode:
             print(f"{unit}: {path} is not a mount point", file=sys.stderr)
             return 1 if "AssertPathIsMountPoint" in values else 0
     for wanted in values.get("Wants", []):
