@@ -136,16 +136,16 @@ def variables(config: HostConfig) -> dict[str, str]:
         # For the stored certificate.
         "KMS_KEY": config.state_table and settings.kms_key_arn,
     }
-    fixed = {
+    return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
         "AWS_DEFAULT_REGION": config.region,
         "STACK": config.stack,
         "CLUSTER_NAME": settings.cluster_name,
         # Not HOSTNAME, which the shell sets itself.
         "PROXY_NAME": config.hostname,
-        "PUBLIC_IP": config.public_ip,
+        "PUBLIC_IP": config.public_ip or "",
         "WEB_PORT": str(settings.web_port),
-        "VOLUME_ID": config.volume_id,
+        "VOLUME_ID": config.volume_id or "",
         "PARAMETERS_PATH": config.parameters_path,
         "TELEPORT_CDN": config.teleport_cdn,
         "TELEPORT_VERSION": settings.teleport_version,
@@ -157,7 +157,6 @@ def variables(config: HostConfig) -> dict[str, str]:
         "DNS_ZONE_ID": config.dns_zone_id or "",
         **{name: value for name, value in options.items() if value},
     }
-    return {name: value for name, value in fixed.items() if value is not None}
 
 
 def revision(config: HostConfig) -> str:

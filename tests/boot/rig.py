@@ -508,9 +508,8 @@ class Host:
         wait_for(self.ping, "Teleport does not answer, see /var/log/rig/teleport.service.log on the host")
 
     def attach(self, volume: Volume) -> None:
-        assert self.config.volume_id
         self.volume = volume
-        link = f"nvme-Amazon_Elastic_Block_Store_{self.config.volume_id.replace('-', '')}"
+        link = f"nvme-Amazon_Elastic_Block_Store_{(self.config.volume_id or '').replace('-', '')}"
         self.sh(f"ln -sfn {volume.device} /dev/disk/by-id/{link} && udevadm settle")
 
     # -- commands and files ----------------------------------------------------------------------

@@ -24,7 +24,7 @@ address() { :; }
 # A node has it until it releases it, or does not claim it again for LEASE seconds. Nobody's clock counts: another node
 # is dead when its claim stays the same for that long here, and each claim has another text than the one before.
 claim() {
-  local seen=$data/claim-$1 old up since=0 last= error
+  local seen=$data/claim-$1 old up since=0 last='' error
   old=$(lock get-item "$1" --consistent-read --query Item.Claim.S --output text) || return 255
   if [[ $old != "$node "* && $old != None ]]; then
     up=$(cut -d. -f1 /proc/uptime)
