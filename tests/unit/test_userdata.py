@@ -3,7 +3,6 @@
 import ast
 import base64
 import dataclasses
-import fnmatch
 import gzip
 import hashlib
 import json
@@ -59,8 +58,10 @@ NODES = dataclasses.replace(
     state_table="teleport-eks-dev-state-1234567",
     events_table="teleport-eks-dev-events-1234567",
 )
-# As the real Teleport names it: log/<the host's id>/<day>.
-AUDIT_LOG = "/var/lib/teleport/log/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log"
+# As the real Teleport names them: the events of a day, and the link to today's.
+LOG = "/var/lib/teleport/log"
+AUDIT_LOG = f"{LOG}/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log", f"{LOG}/events.log"
+NODES_AUDIT_LOG = f"{LOG}/events/2026-11-25.00:00:00.log", f"{LOG}/events/events.log"
 SOURCES = Path(userdata.__file__).parent / "files"
 
 
@@ -170,7 +171,8 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     ]
     changed = {Path(path).name for path in single.keys() & nodes.keys() if single[path] != nodes[path]}
     assert changed == {
-        *("host.env", "teleport.yaml", "bootstrap", "maintenance", "certificate", "teleport-certificate.timer")
+        *("host.env", "teleport.yaml", "amazon-cloudwatch-agent.json"),
+        *("bootstrap", "maintenance", "certificate", "teleport-certificate.timer"),
     }
     scripts = "/usr/local/lib/teleport-eks"
     assert nodes[f"{scripts}/issue"] == single[f"{scripts}/certificate"]
@@ -184,15 +186,16 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     assert "put-parameter" not in cloud_config(own), "nothing is issued"
 
 
-def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
-    written = files(EVERYTHING)
+@pytest.mark.parametrize(("config", "logs"), [(EVERYTHING, AUDIT_LOG), (NODES, NODES_AUDIT_LOG)])
+def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group(config: HostConfig, logs: tuple[str, str]):
+    written = files(config)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
     services = {Path(path).stem for path in files(EVERYTHING) if path.endswith(".service")}
     assert set(journal["units"]) == services
     assert journal["log_group_name"] == audit["log_group_name"] == "/teleport-eks/dev"
-    # Not log/events.log: the agent would stay with the day to which that link leads when it starts.
-    assert fnmatch.fnmatch(AUDIT_LOG, audit["file_path"])
+    # Not the link: the agent would stay with the day to which it leads when it starts.
+    assert [Path(log).match(audit["file_path"]) for log in logs] == [True, False]
     assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
