@@ -24,6 +24,8 @@ LIMIT = 16_384  # bytes of user data before base64; EC2's own limit
 
 # Left out on the host, because with all options on, the comments do not fit into the limit.
 COMMENTS = re.compile(r"^[ \t]*#(?!!).*\n", re.MULTILINE)
+# With `topology: ha`, a line that begins so is a command. On other hosts it is a comment.
+NODES_ONLY = re.compile(r"^([ \t]*)#ha ", re.MULTILINE)
 
 _FILES = Path(__file__).parent / "files"
 _SCRIPTS = "/usr/local/lib/teleport-eks"
@@ -64,9 +66,22 @@ _RECORDINGS = {
     "recordings.conf": (f"{_UNITS}/teleport.service.d/recordings.conf", "0644"),
     "teleport-recordings.service": (f"{_UNITS}/teleport-recordings.service", "0644"),
 }
+# With topology: ha.
+_NODES = {
+    "nodes.sh": (f"{_SCRIPTS}/nodes.sh", "0644"),
+    "nodes.conf": (f"{_UNITS}/teleport-access.service.d/nodes.conf", "0644"),
+}
+# With topology: ha, unless the certificate is the operator's own.
+_ISSUE = {"issue": (f"{_SCRIPTS}/issue", "0755")}
 # What takes the place of a file in files/ if the certificate is the operator's own.
 _OWN_CERTIFICATE = {
     "certificate": "own-certificate",
+    "teleport-certificate.timer": "own-certificate.timer",
+}
+# The same if the nodes share one.
+_SHARED_CERTIFICATE = {
+    "certificate": "shared-certificate",
+    "issue": "certificate",
     "teleport-certificate.timer": "own-certificate.timer",
 }
 _TEMPLATES = {
@@ -85,6 +100,9 @@ class HostConfig:
     ``github-client-secret`` and ``acme/eab-key`` (SecureStrings). With ``dns_zone_id``, the host proves its name by
     DNS-01 through that Route 53 zone, else by HTTP-01 on port 80. ``recordings_url`` is where in S3 recordings are
     kept, such as ``s3://bucket/records``, if not on the volume.
+
+    With ``topology: ha``, all hosts have the same user data. There is no Elastic IP and no volume: Teleport's state and
+    audit events are in the DynamoDB tables ``state_table`` and ``events_table``, and recordings in S3.
     """
 
     settings: Settings
@@ -114,6 +132,9 @@ def variables(config: HostConfig) -> dict[str, str]:
         "RECORDINGS": config.recordings_url,
         # certbot's HTTP library may bring its own roots.
         "REQUESTS_CA_BUNDLE": settings.private_ca and "/etc/pki/tls/certs/ca-bundle.crt",
+        "STATE_TABLE": config.state_table,
+        # For the stored certificate.
+        "KMS_KEY": config.state_table and settings.kms_key_arn,
     }
     return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.
@@ -188,21 +209,24 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
             raise ValueError(f"{name} holds a character that does not print: {value!r}")
     signals, logs = config.settings.alarm_topic_arn, config.settings.log_retention_days
     static = _STATIC | (_SIGNALS if signals else {}) | (_LOGS if logs else {})
-    static |= _RECORDINGS if config.recordings_url else {}
+    nodes, own_certificate = config.settings.topology == "ha", config.settings.certificate_arn
+    static |= _RECORDINGS if config.recordings_url and not nodes else {}
+    static |= (_NODES if own_certificate else _NODES | _ISSUE) if nodes else {}
     templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {})
-    own = _OWN_CERTIFICATE if config.settings.certificate_arn else {}
+    instead = _OWN_CERTIFICATE if own_certificate else _SHARED_CERTIFICATE if nodes else {}
     ca = config.settings.private_ca
     texts = [
         *([("/etc/pki/ca-trust/source/anchors/teleport-eks.pem", "0644", ca)] if ca else []),
         # So that dnf-automatic finds newer packages than the AMI's own snapshot of the repository.
         ("/etc/dnf/vars/releasever", "0644", "latest\n"),
         *((*target, _render(name, config=config, variables=values, ports=Port)) for name, target in templates.items()),
-        *((*target, _source(own.get(name, name))) for name, target in static.items()),
+        *((*target, _source(instead.get(name, name))) for name, target in static.items()),
     ]
     wanted = [*(["teleport-signals.timer"] if signals else []), *(["teleport-logs.service"] if logs else [])]
     if wanted:
         # A timer that the boot starts when Teleport runs brings them, so the boot does not have to know them.
         texts.append((f"{_UNITS}/teleport-access.timer.d/more.conf", "0644", f"[Unit]\nWants={' '.join(wanted)}\n"))
+    texts = [(path, mode, NODES_ONLY.sub(r"\1", text) if nodes else text) for path, mode, text in texts]
     return [{"path": path, "permissions": mode, "text": COMMENTS.sub("", text)} for path, mode, text in texts]
 
 

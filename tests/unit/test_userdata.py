@@ -3,7 +3,6 @@
 import ast
 import base64
 import dataclasses
-import fnmatch
 import gzip
 import hashlib
 import json
@@ -48,8 +47,21 @@ EVERYTHING = dataclasses.replace(
     dns_zone_id="Z0123456789ABC",
     recordings_url="s3://teleport-recordings-1234567/records",
 )
-# As the real Teleport names it: log/<the host's id>/<day>.
-AUDIT_LOG = "/var/lib/teleport/log/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log"
+# The same on several nodes.
+NODES = dataclasses.replace(
+    EVERYTHING,
+    settings=EVERYTHING.settings.model_copy(
+        update={"topology": "ha", "kms_key_arn": "arn:aws:kms:eu-west-1:111122223333:key/5c4c8b1e-0000-4000-8000-0000"}
+    ),
+    public_ip=None,
+    volume_id=None,
+    state_table="teleport-eks-dev-state-1234567",
+    events_table="teleport-eks-dev-events-1234567",
+)
+# As the real Teleport names them: the events of a day, and the link to today's.
+LOG = "/var/lib/teleport/log"
+AUDIT_LOG = f"{LOG}/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log", f"{LOG}/events.log"
+NODES_AUDIT_LOG = f"{LOG}/events/2026-11-25.00:00:00.log", f"{LOG}/events/events.log"
 SOURCES = Path(userdata.__file__).parent / "files"
 
 
@@ -109,7 +121,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -147,19 +159,47 @@ def test_what_a_stack_does_not_ask_for_is_not_on_its_host():
     ]
 
 
-def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group():
-    written = files(EVERYTHING)
+def test_several_nodes_share_what_a_single_host_has_of_its_own():
+    single, nodes = files(EVERYTHING), files(NODES)
+    names = [
+        {Path(path).name for path in some.keys() - others.keys()} for some, others in ((nodes, single), (single, nodes))
+    ]
+    # The recordings are in the bucket while the session goes on, so there are none to copy.
+    assert names == [
+        {"nodes.sh", "nodes.conf", "issue"},
+        {"recordings", "recordings.conf", "teleport-recordings.service"},
+    ]
+    changed = {Path(path).name for path in single.keys() & nodes.keys() if single[path] != nodes[path]}
+    assert changed == {
+        *("host.env", "teleport.yaml", "amazon-cloudwatch-agent.json"),
+        *("bootstrap", "maintenance", "certificate", "teleport-certificate.timer"),
+    }
+    scripts = "/usr/local/lib/teleport-eks"
+    assert nodes[f"{scripts}/issue"] == single[f"{scripts}/certificate"]
+    assert nodes[f"{scripts}/bootstrap"] == single[f"{scripts}/bootstrap"].replace(
+        "trap pause_when_failed", f". {scripts}/nodes.sh\ntrap pause_when_failed"
+    )
+    storage = strict.load(nodes["/etc/teleport.yaml"])["teleport"]["storage"]
+    assert storage["audit_events_uri"][0] == f"dynamodb://{NODES.events_table}", "Teleport searches the first one"
+    assert storage["audit_events_uri"][1:] == ["file:///var/lib/teleport/log/events"], "the CloudWatch agent reads it"
+    own = dataclasses.replace(NODES, settings=NODES.settings.model_copy(update={"certificate_arn": "arn:aws:ssm:x"}))
+    assert "put-parameter" not in cloud_config(own), "nothing is issued"
+
+
+@pytest.mark.parametrize(("config", "logs"), [(EVERYTHING, AUDIT_LOG), (NODES, NODES_AUDIT_LOG)])
+def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group(config: HostConfig, logs: tuple[str, str]):
+    written = files(config)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
     services = {Path(path).stem for path in files(EVERYTHING) if path.endswith(".service")}
     assert set(journal["units"]) == services
     assert journal["log_group_name"] == audit["log_group_name"] == "/teleport-eks/dev"
-    # Not log/events.log: the agent would stay with the day to which that link leads when it starts.
-    assert fnmatch.fnmatch(AUDIT_LOG, audit["file_path"])
+    # Not the link: the agent would stay with the day to which it leads when it starts.
+    assert [Path(log).match(audit["file_path"]) for log in logs] == [True, False]
     assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
 def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
@@ -202,7 +242,7 @@ def test_the_script_names_only_ports_of_the_proxy():
     "name",
     [
         *("common.sh", "bootstrap", "certificate", "own-certificate", "dns-challenge", "maintenance"),
-        *("recordings", "signals"),
+        *("recordings", "signals", "nodes.sh", "shared-certificate"),
     ],
 )
 def test_shellcheck(name: str):
@@ -217,7 +257,7 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
-    written = files(EVERYTHING)
+    written = {**files(NODES), **files(EVERYTHING)}
     programs = ("/usr/local/bin/teleport", "/usr/bin/dnf", "/usr/bin/systemctl")
     for path, text in {**written, **dict.fromkeys(programs, "#!/bin/sh\n")}.items():
         here = tmp_path / path.lstrip("/")
@@ -245,7 +285,7 @@ def test_systemd_reads_the_calendar_of_each_timer():
             run(analyze, "calendar", expression)
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING])
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))

@@ -82,7 +82,8 @@ def start(unit, block):
     if unit.endswith(".timer"):
         return note("timers", unit)
     for path in [*values.get("AssertPathIsMountPoint", []), *values.get("ConditionPathIsMountPoint", [])]:
-        if not os.path.ismount(path):
+        # Python's ismount() does not see a mount of a directory of the same file system. systemd does.
+        if subprocess.run(["mountpoint", "-q", path], check=False).returncode:
             print(f"{unit}: {path} is not a mount point", file=sys.stderr)
             return 1 if "AssertPathIsMountPoint" in values else 0
     for wanted in values.get("Wants", []):
@@ -95,6 +96,11 @@ def start(unit, block):
         return note("queued", unit)
     while waits(values):
         time.sleep(0.1)
+    for command in values.get("ExecCondition", []):
+        condition = add_sandbox(values, shlex.split(command))
+        code = subprocess.run(condition, env=read_environment(values), cwd="/", check=False).returncode
+        if code:  # the unit is skipped; other codes are failures
+            return 0 if 0 < code < 255 else 1
     for parent, key in (("/run", "RuntimeDirectory"), ("/var/log", "LogsDirectory")):
         for name in values.get(key, []):
             Path(parent, name).mkdir(mode=0o700, exist_ok=True)
