@@ -218,11 +218,11 @@ def choose_site(
             )
         )
     mapped = []
-    for index, (chosen, each) in enumerate(zip((settings, *settings.additional_clusters), clusters, strict=True)):
-        mode = access_mode(chosen.access_mode, each.authentication_mode)
+    for index, (own, each) in enumerate(zip((settings, *settings.additional_clusters), clusters, strict=True)):
+        mode = access_mode(own.access_mode, each.authentication_mode)
         if not mode:
             rule = f"{each.name} has the authentication mode {each.authentication_mode}, which does not allow this"
-            problems.append(_problem(index, "accessMode", chosen.access_mode, rule, "auto"))
+            problems.append(_problem(index, "accessMode", own.access_mode, rule, "auto"))
         if index and possible and possible[0].vpc_id != each.vpc_id and not each.endpoint_public_access:
             rule = (
                 f"its endpoint is private and answers only in {each.vpc_id}, but the proxy is in "
