@@ -12,7 +12,6 @@ import pulumi_kubernetes as kubernetes
 import yaml
 from pulumi_kubernetes.rbac import v1 as rbac
 
-from teleport_eks.aws_auth import configmap
 from teleport_eks.commands import run_module
 from teleport_eks.settings import Access, Settings
 from teleport_eks.team_access import SHARED_USER
@@ -98,6 +97,10 @@ def entry_lost_at(kubeconfig: str, names: Names) -> str:
     """
     if not yaml.safe_load(kubeconfig)["clusters"]:
         return ""  # it names no cluster to ask, as in a preview on stand-ins
+    # Here, because a stack with access entries does not need it, and importing the Kubernetes client takes most of the
+    # program's start.
+    from teleport_eks.aws_auth import configmap
+
     try:
         found: Any = configmap.connect(io.StringIO(kubeconfig)).list_namespaced_config_map(
             configmap.NAMESPACE, field_selector=f"metadata.name={configmap.NAME}", _request_timeout=10

@@ -1,5 +1,7 @@
 """How a preview finds a lost entry of aws-auth. tests/cluster/test_impersonation.py has what the proxy may do."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -39,3 +41,10 @@ def test_a_cluster_that_does_not_answer_is_a_warning(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("pulumi.log.warn", lambda text, *_: warned.append(text))
     assert entry_lost_at("clusters: [demo]", Names()) == ""
     assert [text.partition(":")[0] for text in warned] == ["Could not read aws-auth; skipped the drift check"]
+
+
+def test_the_program_starts_without_the_kubernetes_client() -> None:
+    """It is most of the start of each preview, and a stack with access entries does not need it."""
+    script = "import sys, teleport_eks.proxy; print('kubernetes' in sys.modules, 'pulumi_kubernetes' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == "False True\n"
