@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -17,15 +18,15 @@ AMI_ARCHITECTURE = {"amd64": "x86_64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True)
-class ProxyHostArgs:
-    """``user_data`` is base64. The host reports ``revision`` on its console when it is up."""
+class BootArgs:
+    """What a host is started with, if it is the only one and if there are several.
+
+    ``user_data`` is base64. The host reports ``revision`` on its console when it is up.
+    """
 
     settings: Settings
-    subnet_id: str
     security_group_id: pulumi.Input[str]
     instance_profile: pulumi.Input[str]
-    allocation_id: pulumi.Input[str]
-    volume_id: pulumi.Input[str]
     user_data: pulumi.Input[str]
     hostname: pulumi.Input[str]
     revision: pulumi.Input[str]
@@ -33,23 +34,27 @@ class ProxyHostArgs:
     credentials: Credentials
 
 
-def ready_command(
-    settings: Settings,
-    region: str,
-    credentials: Credentials,
-    *,
-    hosts: Mapping[str, str],
-    hostname: str,
-    revision: str,
-    minutes: int,
-) -> str:
+@dataclass(frozen=True)
+class ProxyHostArgs:
+    boot: BootArgs
+    subnet_id: str
+    allocation_id: pulumi.Input[str]
+    volume_id: pulumi.Input[str]
+
+
+def ready_command(boot: BootArgs, hosts: Mapping[str, pulumi.Input[str]], minutes: int) -> pulumi.Output[str]:
     """``teleport_eks.ready`` as a shell command. ``hosts`` are its options that name what to wait for."""
-    options = {"--hostname": hostname, **hosts, "--region": region}
-    options |= {"--minutes": str(minutes), "--version": settings.teleport_version}
-    options |= {"--revision": revision, "--port": str(settings.web_port)}
-    options |= {"--profile": credentials.profile} if credentials.profile else {}
-    options |= {"--role-arn": credentials.role_arn} if credentials.role_arn else {}
-    return run_module("teleport_eks.ready", options=options)
+    settings, credentials = boot.settings, boot.credentials
+
+    def text(known: Mapping[str, Any]) -> str:
+        options = {"--hostname": known["hostname"], **known["hosts"], "--region": boot.region}
+        options |= {"--minutes": str(minutes), "--version": settings.teleport_version}
+        options |= {"--revision": known["revision"], "--port": str(settings.web_port)}
+        options |= {"--profile": credentials.profile} if credentials.profile else {}
+        options |= {"--role-arn": credentials.role_arn} if credentials.role_arn else {}
+        return run_module("teleport_eks.ready", options=options)
+
+    return pulumi.Output.all(hostname=boot.hostname, revision=boot.revision, hosts=hosts).apply(text)
 
 
 class ProxyHost(pulumi.ComponentResource):
@@ -60,7 +65,7 @@ class ProxyHost(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyHostArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyHost", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        settings = args.settings
+        boot, settings = args.boot, args.boot.settings
 
         parameter = AMI_PARAMETER.format(AMI_ARCHITECTURE[settings.architecture])
         image = aws.ssm.get_parameter_output(name=parameter, opts=pulumi.InvokeOutputOptions(parent=self))
@@ -70,9 +75,9 @@ class ProxyHost(pulumi.ComponentResource):
             ami=image.insecure_value,
             instance_type=settings.instance_type,
             subnet_id=args.subnet_id,
-            vpc_security_group_ids=[args.security_group_id],
-            iam_instance_profile=args.instance_profile,
-            user_data_base64=args.user_data,
+            vpc_security_group_ids=[boot.security_group_id],
+            iam_instance_profile=boot.instance_profile,
+            user_data_base64=boot.user_data,
             # Otherwise the provider stops the instance, changes the user data and starts it. cloud-init writes the
             # files at each boot, so the change reaches the host either way.
             user_data_replace_on_change=settings.host_updates == "replace",
@@ -109,19 +114,11 @@ class ProxyHost(pulumi.ComponentResource):
         if settings.wait_minutes:
             command.local.Command(
                 f"{name}-ready",
-                create=pulumi.Output.all(args.hostname, instance.id, args.revision).apply(
-                    lambda known: ready_command(
-                        *(settings, args.region, args.credentials),
-                        hosts={"--instance-id": known[1]},
-                        hostname=known[0],
-                        revision=known[2],
-                        minutes=settings.wait_minutes,
-                    )
-                ),
+                create=ready_command(boot, {"--instance-id": instance.id}, settings.wait_minutes),
                 # There is a boot to wait for if the instance or its user data is new, not if only the number of minutes
                 # changed.
                 update="true",
-                triggers=[instance.id, args.revision],
+                triggers=[instance.id, boot.revision],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[attachment, address]),
             )
 

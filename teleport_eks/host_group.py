@@ -7,9 +7,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_command as command
 
-from teleport_eks.credentials import Credentials
-from teleport_eks.host import AMI_ARCHITECTURE, AMI_PARAMETER, ready_command
-from teleport_eks.settings import Settings
+from teleport_eks.host import AMI_ARCHITECTURE, AMI_PARAMETER, BootArgs, ready_command
 
 # Each host runs Teleport's auth service, and only two of these may read the stream of a DynamoDB table.
 NODES = 2
@@ -21,18 +19,11 @@ BOOT_SECONDS = 480
 
 @dataclass(frozen=True)
 class ProxyHostGroupArgs:
-    """``user_data`` is base64, and the same on all hosts. ``revision`` is its short name."""
+    """The hosts differ in nothing, so one ``boot`` is for all of them."""
 
-    settings: Settings
+    boot: BootArgs
     subnet_ids: Sequence[str]
-    security_group_id: pulumi.Input[str]
-    instance_profile: pulumi.Input[str]
     target_group_arns: Sequence[pulumi.Input[str]]
-    user_data: pulumi.Input[str]
-    hostname: pulumi.Input[str]
-    revision: pulumi.Input[str]
-    region: str
-    credentials: Credentials
 
 
 class ProxyHostGroup(pulumi.ComponentResource):
@@ -44,7 +35,8 @@ class ProxyHostGroup(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ProxyHostGroupArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyHostGroup", name, None, opts)
-        settings, tags = args.settings, {**args.settings.tags, "Name": name}
+        boot, settings = args.boot, args.boot.settings
+        tags = {**settings.tags, "Name": name}
 
         template = aws.ec2.LaunchTemplate(
             name,
@@ -52,14 +44,14 @@ class ProxyHostGroup(pulumi.ComponentResource):
             # after some time there would be no such image to start a host from.
             image_id=f"resolve:ssm:{AMI_PARAMETER.format(AMI_ARCHITECTURE[settings.architecture])}",
             instance_type=settings.instance_type,
-            iam_instance_profile={"name": args.instance_profile},
-            user_data=args.user_data,
+            iam_instance_profile={"name": boot.instance_profile},
+            user_data=boot.user_data,
             metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
             network_interfaces=[
                 {
                     "device_index": 0,
                     "associate_public_ip_address": "true",  # the way out, because there is no NAT
-                    "security_groups": [args.security_group_id],
+                    "security_groups": [boot.security_group_id],
                 }
             ],
             # Room for two releases of Teleport and for logs. Nothing on this disk has to be kept.
@@ -103,20 +95,12 @@ class ProxyHostGroup(pulumi.ComponentResource):
         )
         done: list[pulumi.Resource] = [group]
         if settings.wait_minutes:
-            known = pulumi.Output.all(args.hostname, group.name, args.target_group_arns[0], args.revision)
+            hosts = {"--group": group.name, "--targets": args.target_group_arns[0]}
             done.append(
                 command.local.Command(
                     f"{name}-ready",
-                    create=known.apply(
-                        lambda known: ready_command(
-                            *(settings, args.region, args.credentials),
-                            hosts={"--group": known[1], "--targets": known[2]},
-                            hostname=known[0],
-                            revision=known[3],
-                            # One boots after the other.
-                            minutes=NODES * settings.wait_minutes,
-                        )
-                    ),
+                    # One boots after the other.
+                    create=ready_command(boot, hosts, NODES * settings.wait_minutes),
                     # As for one host: only for what starts new ones.
                     update="true",
                     triggers=[group.id, template.latest_version],

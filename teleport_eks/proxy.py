@@ -15,7 +15,7 @@ from teleport_eks.balancer import ProxyBalancer, ProxyBalancerArgs
 from teleport_eks.cluster import MappedCluster, Site, endpoint_warning, kubeconfig, operators_kubeconfig
 from teleport_eks.cluster_access import ClusterAccess, ClusterAccessArgs
 from teleport_eks.credentials import Credentials
-from teleport_eks.host import ProxyHost, ProxyHostArgs
+from teleport_eks.host import BootArgs, ProxyHost, ProxyHostArgs
 from teleport_eks.host_group import ProxyHostGroup, ProxyHostGroupArgs
 from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs
 from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
@@ -175,40 +175,34 @@ class TeleportProxy(pulumi.ComponentResource):
         # too, because resolvers remember that a name does not exist. The host may not create the log group, and
         # what guards the recordings comes before the first one.
         first = [accesses[0], address, *logs, *recordings, *([balancer] if balancer else [])]
+        after_first = pulumi.ResourceOptions(parent=self, depends_on=first)
+        boot = BootArgs(
+            settings=settings,
+            security_group_id=network.security_group_id,
+            instance_profile=identity.instance_profile,
+            user_data=configured.apply(render),
+            hostname=address.hostname,
+            revision=configured.apply(revision),
+            region=cluster.region,
+            credentials=args.site.credentials,
+        )
         if storage:
             host = ProxyHost(
                 f"{name}-host",
                 ProxyHostArgs(
-                    settings=settings,
-                    subnet_id=subnet.id,
-                    security_group_id=network.security_group_id,
-                    instance_profile=identity.instance_profile,
-                    allocation_id=address.allocation_id,
-                    volume_id=storage.volume_id,
-                    user_data=configured.apply(render),
-                    hostname=address.hostname,
-                    revision=configured.apply(revision),
-                    region=cluster.region,
-                    credentials=args.site.credentials,
+                    boot, subnet_id=subnet.id, allocation_id=address.allocation_id, volume_id=storage.volume_id
                 ),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=first),
+                opts=after_first,
             )
         else:
             host = ProxyHostGroup(
                 f"{name}-hosts",
                 ProxyHostGroupArgs(
-                    settings=settings,
+                    boot,
                     subnet_ids=[each.id for each in subnets],
-                    security_group_id=network.security_group_id,
-                    instance_profile=identity.instance_profile,
                     target_group_arns=balancer.target_group_arns if balancer else [],
-                    user_data=configured.apply(render),
-                    hostname=address.hostname,
-                    revision=configured.apply(revision),
-                    region=cluster.region,
-                    credentials=args.site.credentials,
                 ),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=first),
+                opts=after_first,
             )
         if settings.alarm_topic_arn:
             ProxyAlarms(

@@ -1,25 +1,23 @@
 """The instance, and the wait for it. The policy pack's rules check its metadata options and its encryption."""
 
 from teleport_eks.credentials import Credentials
-from teleport_eks.host import ProxyHost, ProxyHostArgs
+from teleport_eks.host import BootArgs, ProxyHost, ProxyHostArgs
 from tests.examples import ROLE, settings
 from tests.recorder import Recorder, record
 
 
 def declare(**config: str) -> Recorder:
-    args = ProxyHostArgs(
+    boot = BootArgs(
         settings=settings(instanceType="t4g.small", teleportVersion="18.10.1", **config),
-        subnet_id="subnet-2",
         security_group_id="sg-1",
         instance_profile="profile",
-        allocation_id="eipalloc-1",
-        volume_id="vol-1",
         user_data="Zm9v",
         hostname="a.nip.io",
         revision="0a1b2c",
         region="eu-west-1",
         credentials=Credentials("ops", ROLE),
     )
+    args = ProxyHostArgs(boot, subnet_id="subnet-2", allocation_id="eipalloc-1", volume_id="vol-1")
     return record(lambda: ProxyHost("proxy", args))
 
 
