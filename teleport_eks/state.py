@@ -1,6 +1,7 @@
 """The tables with Teleport's state and audit events, for several hosts that are one proxy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -33,30 +34,34 @@ class ProxyState(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyStateArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyState", name, None, opts)
         protect, key = args.settings.protect, args.settings.kms_key_arn
-        kept = pulumi.ResourceOptions(parent=self, protect=protect)
         # Without a key of the account's, DynamoDB encrypts with one of its own.
         encryption: aws.dynamodb.TableServerSideEncryptionArgsDict | None = (
             {"enabled": True, "kms_key_arn": key} if key else None
         )
 
-        state = aws.dynamodb.Table(
-            f"{name}-state",
-            billing_mode="PAY_PER_REQUEST",
+        def table(end: str, **schema: Any) -> aws.dynamodb.Table:
+            return aws.dynamodb.Table(
+                f"{name}-{end}",
+                billing_mode="PAY_PER_REQUEST",
+                ttl=TTL,
+                point_in_time_recovery={"enabled": True},
+                server_side_encryption=encryption,
+                deletion_protection_enabled=protect,
+                tags={"Name": f"{name}-{end}"},
+                opts=pulumi.ResourceOptions(parent=self, protect=protect),
+                **schema,
+            )
+
+        state = table(
+            "state",
             hash_key="HashKey",
             range_key="FullPath",
             attributes=[{"name": "HashKey", "type": "S"}, {"name": "FullPath", "type": "S"}],
             stream_enabled=True,
             stream_view_type="NEW_IMAGE",
-            ttl=TTL,
-            point_in_time_recovery={"enabled": True},
-            server_side_encryption=encryption,
-            deletion_protection_enabled=protect,
-            tags={"Name": f"{name}-state"},
-            opts=kept,
         )
-        events = aws.dynamodb.Table(
-            f"{name}-events",
-            billing_mode="PAY_PER_REQUEST",
+        events = table(
+            "events",
             hash_key="SessionID",
             range_key="EventIndex",
             attributes=[
@@ -73,12 +78,6 @@ class ProxyState(pulumi.ComponentResource):
                     "projection_type": "ALL",
                 }
             ],
-            ttl=TTL,
-            point_in_time_recovery={"enabled": True},
-            server_side_encryption=encryption,
-            deletion_protection_enabled=protect,
-            tags={"Name": f"{name}-events"},
-            opts=kept,
         )
 
         self.state_table, self.state_arn = state.name, state.arn
