@@ -19,6 +19,7 @@ After N minutes it exits 1 and prints what the host last wrote to its console.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import os
@@ -28,7 +29,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 ASK_EVERY = 5  # seconds
 PRINT_EVERY = 15  # seconds
@@ -110,9 +112,20 @@ def console(aws: Aws, instance_id: str) -> list[str]:
     return [line[line.index("teleport-eks: ") :] for line in output.splitlines() if "teleport-eks: " in line]
 
 
-def look_at_group(aws: Aws, group: str, targets: str) -> tuple[list[str], bool, str]:
-    """The ids of the group's instances, whether all of them are new and healthy, and that in words."""
-    query = ("--auto-scaling-group-names", group, "--query", "AutoScalingGroups[0]", "--output", "json")
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """An Auto Scaling group: its instances, whether all of them are new and healthy, and that in words."""
+
+    ids: Sequence[str] = ()
+    is_up: bool = False
+    state: str = ""
+
+    def __str__(self) -> str:
+        return self.state
+
+
+def look_at_group(aws: Aws, name: str, targets: str) -> Group:
+    query = ("--auto-scaling-group-names", name, "--query", "AutoScalingGroups[0]", "--output", "json")
     found = json.loads(aws("autoscaling", "describe-auto-scaling-groups", *query))
     query = ("--target-group-arn", targets, "--query", "TargetHealthDescriptions", "--output", "json")
     states = json.loads(aws("elbv2", "describe-target-health", *query))
@@ -123,11 +136,36 @@ def look_at_group(aws: Aws, group: str, targets: str) -> tuple[list[str], bool, 
         for each in instances
         if each["InstanceId"] in healthy and each.get("LaunchTemplate", {}).get("Version") == newest
     ]
-    return (
+    return Group(
         [each["InstanceId"] for each in instances],
         len(good) == len(instances) == wanted,
         f"{len(good)} of {wanted} hosts are new and healthy",
     )
+
+
+def wait_for_group(aws: Aws, name: str, targets: str, minutes: float) -> Iterator[tuple[float, Group]]:
+    """Yields seconds since the start, and the group at that time, until it is up or the time is over."""
+    began, group = time.monotonic(), Group()
+    while True:
+        try:
+            group = look_at_group(aws, name, targets)
+        except AwsError as error:
+            group = dataclasses.replace(group, is_up=False, state=f"could not look at {name}: {error}")
+        seconds = time.monotonic() - began
+        yield seconds, group
+        if group.is_up or seconds > minutes * 60:
+            return
+        time.sleep(ASK_EVERY)
+
+
+def follow(states: Iterator[tuple[float, Any]], prefix: str = "") -> Any:
+    """Prints a state every ``PRINT_EVERY`` seconds. Returns the last one."""
+    state, next_line = None, 0.0
+    for seconds, state in states:
+        if seconds >= next_line:
+            print(f"{seconds:4.0f} s  {prefix}{state}", flush=True)
+            next_line = seconds + PRINT_EVERY
+    return state
 
 
 def signed_in(region: str, profile: str | None, role_arn: str | None, *command: str) -> str:
@@ -162,8 +200,9 @@ def _aws(*arguments: str, **environment: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m teleport_eks.ready")
     parser.add_argument("--hostname", required=True)
-    parser.add_argument("--instance-id")
-    parser.add_argument("--group", help="instead: the Auto Scaling group of several hosts")
+    hosts = parser.add_mutually_exclusive_group(required=True)
+    hosts.add_argument("--instance-id")
+    hosts.add_argument("--group", help="the Auto Scaling group of several hosts")
     parser.add_argument("--targets", help="with --group: the ARN of a target group of theirs")
     parser.add_argument("--region", required=True)
     parser.add_argument("--minutes", type=float, required=True)
@@ -175,22 +214,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     aws = functools.partial(signed_in, args.region, args.profile, args.role_arn)
-    url, next_line, state = f"https://{args.hostname}:{args.port}/webapi/find", 0.0, ""
-    ids, began = [args.instance_id], time.monotonic()
-    while args.group:
-        try:
-            ids, is_up, state = look_at_group(aws, args.group, args.targets)
-        except AwsError as error:
-            is_up, state = False, f"could not look at {args.group}: {error}"
-        seconds = time.monotonic() - began
-        if seconds >= next_line:
-            print(f"{seconds:4.0f} s  {state}", flush=True)
-            next_line = seconds + PRINT_EVERY
-        if is_up:
-            break
-        if seconds > args.minutes * 60:
-            return _not_up(args, aws, ids, state)
-        time.sleep(ASK_EVERY)
+    ids: Sequence[str] = [args.instance_id]
+    if args.group:
+        group: Group = follow(wait_for_group(aws, args.group, args.targets, args.minutes))
+        ids = group.ids
+        if not group.is_up:
+            return _not_up(args, aws, ids, group.state)
 
     def reported() -> bool:
         if args.group:
@@ -201,11 +230,8 @@ def main(argv: list[str] | None = None) -> int:
             return False
         return any(line.rstrip().endswith(f"step end: done, revision {args.revision}") for line in lines)
 
-    next_line = 0.0
-    for seconds, state in wait(url, args.version, args.minutes, reported):
-        if seconds >= next_line:
-            print(f"{seconds:4.0f} s  {url}: {state}", flush=True)
-            next_line = seconds + PRINT_EVERY
+    url = f"https://{args.hostname}:{args.port}/webapi/find"
+    state = follow(wait(url, args.version, args.minutes, reported), f"{url}: ")
     if state == TRUSTED:
         print(f"{args.hostname} {state}")
         return 0
@@ -228,7 +254,7 @@ def _session(args: argparse.Namespace, instance_id: str) -> str:
     return f"aws ssm start-session --region {args.region} --target {instance_id}"
 
 
-def _not_up(args: argparse.Namespace, aws: Aws, ids: list[str], state: str) -> int:
+def _not_up(args: argparse.Namespace, aws: Aws, ids: Sequence[str], state: str) -> int:
     """Says what each host last wrote to its console."""
     print(f"{args.hostname} is not up after {args.minutes:g} minutes: {state}.", file=sys.stderr)
     for instance_id in ids:

@@ -155,6 +155,9 @@ def test_a_group_is_up_when_all_its_hosts_are_new_and_healthy(
     group("2", "2", healthy="01")
     assert run_group(port) == 0
     assert "2 of 2 hosts are new and healthy" in capsys.readouterr().out
+    aws("echo no credentials >&2; exit 1")
+    assert run_group(port) == 1
+    assert "could not look at hosts: no credentials" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
