@@ -3,8 +3,8 @@
 A check yields one line per finding, with the wrong value. If a preview does not know a value yet, the value is UNKNOWN
 and never a finding: the engine asks again, with all values, before it creates or changes the resource.
 
-The rules share no constants with the program, because they would share its mistakes. They look only into the
-types that the program declares. So `readable-types` refuses other types that do the same, such as a launch template.
+The rules share no constants with the program, because they would share its mistakes. They look only into the types
+that the program declares. So `readable-types` refuses other types that do the same, such as a launch configuration.
 """
 
 import base64

@@ -665,8 +665,9 @@ class Settings(_Model):
     )
     topology: Literal["single", "ha"] = Field(
         default="single",
-        description="single: one instance with a data volume. ha: two instances in two zones behind a load balancer, "
-        "with their state in DynamoDB and their recordings in S3. Needs domainName and hostedZone.",
+        description="single: one instance with a data volume. ha is not available yet: two instances in two zones "
+        "behind a load balancer, with their state in DynamoDB and their recordings in S3. It will need domainName and "
+        "hostedZone.",
         examples=["single"],
     )
     wait_minutes: int = Field(
@@ -720,8 +721,8 @@ class Settings(_Model):
     )
     protect: bool = Field(
         default=True,
-        description="Protects the address and the data volume from deletion, or the tables and the load balancer of "
-        "topology ha, and keeps the bucket of the recordings.",
+        description="Protects the address and the data volume from deletion, and keeps the bucket of the recordings. "
+        "With topology ha, protects the tables and the load balancer instead.",
         examples=[True],
     )
 
