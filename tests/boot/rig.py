@@ -57,6 +57,7 @@ ACME_SERVER = f"https://127.0.0.1:{ACME}/dir"
 VERSION, NEWER = "18.8.3", "18.8.4"
 ADDRESS = "203.0.113.5"
 BOOT, CERTIFICATE, ACCESS = "teleport-bootstrap", "teleport-certificate", "teleport-access"  # units
+REFUSED = "/var/lib/teleport/letsencrypt/refused"
 SECRET = "gh0-s3cret-value"  # noqa: S105  made up
 ALWAYS = 1_000_000
 # The kernel kills the program when its parent ends.
@@ -277,6 +278,16 @@ class World:
     def asked(self, pattern: str) -> list[str]:
         """The requests since `clear` that match the pattern."""
         return [request for request in self.requests if re.search(pattern, request)]
+
+    def limit_orders(self, text: str) -> None:
+        """From now on, orders are refused as Let's Encrypt does. ``text`` is in place of the date."""
+        detail = (
+            f'too many certificates (250000) already issued for "nip.io" in the last 168h0m0s, {text}: '
+            "see https://letsencrypt.org/docs/rate-limits/#new-certificates-per-registered-domain"
+        )
+        problem = {"type": "urn:ietf:params:acme:error:rateLimited", "status": 429, "detail": detail}
+        self.clear()
+        self.fault("acme POST /order-plz", "fail", status=429, body=json.dumps(problem).encode())
 
     def orders(self) -> int:
         """How many certificates were asked for since `clear`."""

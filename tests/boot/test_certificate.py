@@ -1,28 +1,15 @@
 """The certificate: refusals and their pauses, renewal, and how Teleport gets it."""
 
-import json
 import re
 import socket
 import time
 from datetime import UTC, datetime
 
-from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, Host, Rig, libfaketime
+from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, REFUSED, Host, Rig, libfaketime
 from tests.waiting import wait_for
 
-REFUSED = "/var/lib/teleport/letsencrypt/refused"
 WANTED = f"{ACME_SERVER},h0.example.org"  # what a `running` host asks for
 RENEWAL = "/var/lib/teleport/letsencrypt/renewal/*.conf"
-
-
-def limit_orders(host: Host, text: str) -> None:
-    """The server refuses orders as Let's Encrypt does. ``text`` is in place of the date."""
-    detail = (
-        f'too many certificates (250000) already issued for "nip.io" in the last 168h0m0s, {text}: '
-        "see https://letsencrypt.org/docs/rate-limits/#new-certificates-per-registered-domain"
-    )
-    problem = {"type": "urn:ietf:params:acme:error:rateLimited", "status": 429, "detail": detail}
-    host.world.clear()
-    host.world.fault("acme POST /order-plz", "fail", status=429, body=json.dumps(problem).encode())
 
 
 def refuse(host: Host, reason: str = ".") -> tuple[int, range]:
@@ -52,7 +39,7 @@ def test_from_the_first_certificate_to_a_renewal(either: Host) -> None:
     succeed(either, orders=1)
     succeed(either, orders=0)
     either.make_renewal_due()
-    limit_orders(either, "retry after 2026-05-01 12:00:00 UTC")
+    either.world.limit_orders("retry after 2026-05-01 12:00:00 UTC")
     refuse(either, "too many certificates .* UTC")
     assert either.is_trusted()
     for newest in (False, True):
@@ -70,7 +57,7 @@ def test_a_rate_limit_is_waited_out_until_its_date(either: Host) -> None:
     dates = []
     # As Let's Encrypt writes it, and as it did until 2024.
     for form in ("retry after %Y-%m-%d %H:%M:%S UTC", "Retry after %Y-%m-%dT%H:%M:%SZ"):
-        limit_orders(either, datetime.fromtimestamp(date, UTC).strftime(form))
+        either.world.limit_orders(datetime.fromtimestamp(date, UTC).strftime(form))
         until, _ = refuse(either)
         assert date <= until <= date + 30_000
         process = either.begin(CERTIFICATE)
@@ -88,7 +75,7 @@ def test_a_rate_limit_is_waited_out_until_its_date(either: Host) -> None:
 def test_a_shared_quota_may_have_room_a_second_later(running: Host) -> None:
     running.configure(PAUSE_FIRST="300", PAUSE_MAX="21600")
     running.write(REFUSED, f"5 0 {WANTED} too many\n")
-    limit_orders(running, f"retry after {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    running.world.limit_orders(f"retry after {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     until, refused = refuse(running)
     assert refused[0] <= until <= refused[-1] + 300, "not the pause of a sixth failure"
 
@@ -108,7 +95,7 @@ def test_the_pauses_after_other_failures(running: Host) -> None:
     # A date that cannot be right makes it a failure like others.
     for date in ("2020-01-01 00:00:00", "2099-01-01 00:00:00", "2026-99-99 00:00:00", "a while"):
         running.path(REFUSED).unlink()
-        limit_orders(running, f"retry after {date}")
+        running.world.limit_orders(f"retry after {date}")
         until, refused = refuse(running)
         assert until - 300 in refused, date
 

@@ -6,11 +6,10 @@ import subprocess
 import pytest
 
 from teleport_eks.settings import Settings
-from tests.boot.rig import BOOT, CERTIFICATE, Host, Rig, libfaketime
-from tests.boot.test_certificate import REFUSED, limit_orders
+from tests.boot.rig import ACCESS, BOOT, CERTIFICATE, REFUSED, Host, Rig, libfaketime
 from tests.waiting import wait_for
 
-ACCESS, MAINTENANCE = "teleport-access", "teleport-maintenance"
+MAINTENANCE = "teleport-maintenance"
 CLAIM = "/var/lib/teleport/claim-{}"  # what a node has seen of another's claim, and since when
 WAITS = "another node asks for a certificate"
 
@@ -236,7 +235,7 @@ def test_a_claim_of_a_node_that_is_gone(nodes: Nodes) -> None:
 def test_nobody_else_asks_while_a_refused_node_waits(nodes: Nodes) -> None:
     first, second = nodes.add(), nodes.add()
     first.configure(PAUSE_FIRST="6000", PAUSE_MAX="6000")
-    limit_orders(first, "retry after a while")
+    first.world.limit_orders("retry after a while")
     first.fail(CERTIFICATE, "refused: .*too many certificates")
     waiting = begin_to_wait(second)
     pause = first.begin(CERTIFICATE)  # as systemd does after a minute

@@ -4,18 +4,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import client as kubernetes
-from kubernetes.config import new_client_from_config
 from pulumi import automation
 
 from sandbox import engine
-from sandbox.account import Account, made_up
+from sandbox.account import Account
 from sandbox.control_plane import ControlPlane
 from sandbox.engine import ROOT
-from sandbox.providers.aws import CALLS
-from tests.e2e.conftest import aws_auth
 from tests.e2e.inventory import instances, made, parameters, user_data
-from tests.e2e.test_stack import World
+from tests.e2e.world import World, new_world
 
 pytestmark = pytest.mark.xdist_group("ha")
 
@@ -39,22 +35,10 @@ def up(pulumi_cli: None, control_plane: ControlPlane, tmp_path_factory: pytest.T
     (folder / ".venv").symlink_to(sys.prefix)
     for name in ("teleport_eks", "Pulumi.README.md"):
         (folder / name).symlink_to(ROOT / name)
-    config = engine.configuration("dev") | {
-        "teleport-eks:kubeconfig": str(control_plane.kubeconfig),
-        "teleport-eks:domainName": "teleport.example.com",
-        "teleport-eks:hostedZone": "example.com",
-        "teleport-eks:tags": {"team": "platform"},
-    }
-    api = new_client_from_config(str(control_plane.kubeconfig))
-    with (
-        made_up() as account,
-        aws_auth(control_plane) as core,
-        engine.throwaway("dev", account, config, folder, extra={CALLS: str(calls)}) as stack,
-    ):
-        world = World(stack, account, core, kubernetes.RbacAuthorizationV1Api(api), calls)
-        stack.up()
+    named = {"domainName": "teleport.example.com", "hostedZone": "example.com"}
+    with new_world(control_plane, calls, folder, **named, tags={"team": "platform"}) as world:
+        world.stack.up()
         yield world
-        stack.destroy()
 
 
 def running(account: Account) -> list[str]:

@@ -10,7 +10,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from pulumi import automation
 
 from ci.roles import pipeline_roles
 from ci.roles.pipeline_roles import Scope, reading, writing
-from sandbox import engine
-from sandbox.account import AWS_AUTH, Account, made_up
+from sandbox.account import AWS_AUTH
 from sandbox.control_plane import ControlPlane
-from sandbox.providers.aws import CALLS
 from tests.e2e.conftest import aws_auth
 from tests.e2e.inventory import instances, made, parameters, user_data
+from tests.e2e.world import World, new_world
 
 pytestmark = pytest.mark.xdist_group("stack")  # one process, so one stack
 
@@ -52,52 +50,11 @@ OUTPUTS = [
 ]
 
 
-@dataclass
-class World:
-    """The stack, where it is, and what was seen while it was brought up."""
-
-    stack: automation.Stack
-    account: Account
-    core: Any
-    rbac: Any
-    calls: Path
-    said: str = field(default="", repr=False)
-    arguments: str = field(default="", repr=False)
-
-    @property
-    def outputs(self) -> dict[str, Any]:
-        return {name: output.value for name, output in self.stack.outputs().items()}
-
-    @property
-    def state(self) -> str:
-        """The state as it is kept."""
-        (backend,) = Path(self.stack.workspace.env_vars["PULUMI_BACKEND_URL"].removeprefix("file://")).rglob("dev.json")
-        return backend.read_text()
-
-    def set(self, **config: Any) -> None:
-        file = Path(self.stack.workspace.work_dir) / "Pulumi.dev.yaml"
-        settings = yaml.safe_load(file.read_text())
-        settings["config"] |= {f"teleport-eks:{key}": value for key, value in config.items()}
-        file.write_text(yaml.safe_dump(settings))
-
-    def called(self) -> list[tuple[str, dict]]:
-        """The calls to AWS so far: the IAM action of each, and its parameters."""
-        return [tuple(json.loads(line)) for line in self.calls.read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def world(pulumi_cli: None, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     del pulumi_cli  # only has to be there
-    calls = tmp_path_factory.mktemp("calls") / "log"
-    config = engine.configuration("dev") | {"teleport-eks:kubeconfig": str(control_plane.kubeconfig)}
-    api = new_client_from_config(str(control_plane.kubeconfig))
-    with (
-        made_up() as account,
-        aws_auth(control_plane) as core,
-        engine.throwaway("dev", account, config, extra={CALLS: str(calls)}) as stack,
-    ):
-        yield World(stack, account, core, kubernetes.RbacAuthorizationV1Api(api), calls)
-        stack.destroy()
+    with new_world(control_plane, tmp_path_factory.mktemp("calls") / "log") as world:
+        yield world
 
 
 @pytest.fixture(scope="module")
