@@ -88,13 +88,13 @@ class Nodes:
         config["auth_service"]["session_recording"] = "node-sync"
         del config["auth_service"]["public_addr"]  # the name is the balancer's
         # Each proxy uses its own Kubernetes service, as with 127.0.0.1 on instances that share no network.
-        config["kubernetes_service"]["public_addr"] = "own.internal:3027"
+        config["kubernetes_service"] |= {"listen_addr": f"{address}:3027", "public_addr": "own.internal:3027"}
         host.write("/etc/hosts", f"{host.read('/etc/hosts')}\n{address} own.internal\n")
         host.write("/etc/teleport.yaml", yaml.safe_dump(config), 0o600)
         self.use(address)
         for unit in ("teleport-bootstrap", "teleport-certificate"):
             run = host.start(unit, timeout=120)
-            assert run.code == 0, run
+            assert run.code == 0, f"{run}\n{host.read('/var/log/rig/teleport.log')[-5000:]}"
         host.wait_trusted()
         for balancer in self.auth.values():
             balancer.cut()  # whoever was alone used its own
