@@ -39,8 +39,7 @@ def permissions(
     ``kms_key_arn`` is the key of the stack's secrets and the recordings, if it is not AWS's own; ``log_group_arn`` and
     ``metrics_namespace`` are where the host may write logs and metrics; ``recordings_arn`` is the recordings' bucket;
     ``certificate_arn`` is the SSM parameter or Secrets Manager secret with the proxy's own certificate; ``state_arn``
-    and ``events_arn`` are the tables that several hosts share. Of these hosts, one gets a certificate and writes it to
-    the parameter ``certificate``, where all read it.
+    and ``events_arn`` are the tables that several hosts share. The first one has their certificate too.
     """
     statements = [
         # `aws eks update-kubeconfig` reads the endpoint and the CA.
@@ -112,21 +111,6 @@ def permissions(
             )
     if state_arn and events_arn:
         statements += _shared_state(state_arn, events_arn, kms_key_arn)
-    if state_arn and not certificate_arn:
-        shared = f"{parameters_arn}/certificate"
-        actions = ["ssm:GetParameter", "ssm:PutParameter"]
-        statements.append({"Sid": "SharedCertificate", "Effect": "Allow", "Action": actions, "Resource": shared})
-        if kms_key_arn:
-            statements.append(
-                {
-                    "Sid": "SharedCertificateKey",
-                    "Effect": "Allow",
-                    # Which of the two depends on the parameter's tier. Decrypt is allowed above.
-                    "Action": ["kms:Encrypt", "kms:GenerateDataKey"],
-                    "Resource": kms_key_arn,
-                    "Condition": {"StringEquals": {"kms:EncryptionContext:PARAMETER_ARN": shared}},
-                }
-            )
     if hosted_zone_arn:
         partition = hosted_zone_arn.split(":")[1]
         statements += [

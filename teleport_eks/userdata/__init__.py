@@ -133,8 +133,6 @@ def variables(config: HostConfig) -> dict[str, str]:
         # certbot's HTTP library may bring its own roots.
         "REQUESTS_CA_BUNDLE": settings.private_ca and "/etc/pki/tls/certs/ca-bundle.crt",
         "STATE_TABLE": config.state_table,
-        # For the stored certificate.
-        "KMS_KEY": config.state_table and settings.kms_key_arn,
     }
     return {
         # Both the AWS CLI of the host (v2) and of the tests (v1) read this one.

@@ -11,6 +11,7 @@ from tests.waiting import wait_for
 
 MAINTENANCE = "teleport-maintenance"
 CLAIM = "/var/lib/teleport/claim-{}"  # what a node has seen of another's claim, and since when
+ISSUE = "/usr/local/lib/teleport-eks/issue"
 WAITS = "another node asks for a certificate"
 
 
@@ -26,7 +27,7 @@ class Nodes:
     def __init__(self, rig: Rig) -> None:
         self.rig, self.world = rig, rig.world
         self.table = f"state-{rig.number}"
-        self.table_api, self.ssm = self.world.aws("dynamodb"), self.world.aws("ssm")
+        self.table_api = self.world.aws("dynamodb")
         keys = {"HashKey": "HASH", "FullPath": "RANGE"}
         self.table_api.create_table(
             TableName=self.table,
@@ -61,20 +62,22 @@ class Nodes:
         self.world.clear()
         return node
 
-    def claim(self, name: str = "certificate") -> str:
+    def item(self, name: str) -> dict[str, str]:
         key = {"HashKey": {"S": "teleport-eks"}, "FullPath": {"S": name}}
         item = self.table_api.get_item(TableName=self.table, Key=key, ConsistentRead=True).get("Item", {})
-        return item.get("Claim", {}).get("S", "")
+        return {attribute: value["S"] for attribute, value in item.items()}
 
-    def set_claim(self, text: str, name: str = "certificate") -> None:
-        item = {"HashKey": "teleport-eks", "FullPath": name, "Claim": text}
+    def claim(self) -> str:
+        return self.item("certificate").get("Claim", "")
+
+    def change(self, **attributes: str) -> None:
+        """Changes the item with the certificate and the claim on it."""
+        item = {"HashKey": "teleport-eks", "FullPath": "certificate", **self.item("certificate"), **attributes}
         self.table_api.put_item(TableName=self.table, Item={key: {"S": value} for key, value in item.items()})
 
     def stored(self) -> str:
-        """The pair in SSM. Empty if there is none."""
-        path = self.rig.hosts[0].config.parameters_path
-        values = self.ssm.get_parameters(Names=[f"{path}/certificate"], WithDecryption=True)["Parameters"]
-        return values[0]["Value"] if values else ""
+        """The pair in the table. Empty if there is none."""
+        return self.item("certificate").get("Pem", "")
 
     def wait_served(self, *served: Host) -> None:
         """Waits until these nodes serve the stored certificate."""
@@ -128,7 +131,7 @@ def test_one_node_asks_and_all_serve_the_same_certificate(nodes: Nodes) -> None:
     kept = late.data()
     late.succeed(CERTIFICATE)
     assert late.data() == kept
-    assert not nodes.world.asked("UpdateItem|PutParameter")
+    assert not nodes.world.asked("UpdateItem|PutItem")
 
 
 def test_a_node_starts_by_itself_and_has_its_own_name(nodes: Nodes) -> None:
@@ -147,8 +150,7 @@ STEPS = {
     "has the claim": "acme POST /order-plz",
     "has an order": "aws POST .*rrset",
     "has proved the name": "acme POST /finalize",
-    "has the certificate": "AmazonSSM.PutParameter",
-    "has stored it": "DynamoDB_.*DeleteItem",
+    "has the certificate": "DynamoDB_.*PutItem",
 }
 
 
@@ -158,26 +160,24 @@ def test_the_node_that_asks_dies_and_another_one_takes_over(nodes: Nodes, step: 
     fault = nodes.world.fault(STEPS[step], "hang", times=1)
     process = first.begin(CERTIFICATE)
     assert fault.reached.wait(60), f"the first node never {step}"
-    # One that is stored is read without a claim.
-    waiting = second.begin(CERTIFICATE) if step == "has stored it" else begin_to_wait(second)
+    waiting = begin_to_wait(second)
     first.power_off()
     process.communicate()
     nodes.world.clear()
-    if step != "has stored it":
-        let_claims_age(second)
+    let_claims_age(second)
     finish(waiting)
-    assert nodes.world.orders() == (step != "has stored it")
+    assert nodes.world.orders() == 1
     nodes.wait_served(second)
     first.power_on()
     first.succeed(BOOT)
     first.succeed(CERTIFICATE)
     nodes.wait_served(first, second)
-    assert nodes.world.orders() == (step != "has stored it")
+    assert nodes.world.orders() == 1
 
 
 def test_a_reboot_of_the_node_that_asks_costs_no_second_certificate(nodes: Nodes) -> None:
     node = nodes.add()
-    fault = nodes.world.fault("AmazonSSM.PutParameter", "hang", times=1)
+    fault = nodes.world.fault("DynamoDB_.*PutItem", "hang", times=1)
     process = node.begin(CERTIFICATE)
     assert fault.reached.wait(60)
     node.reboot()
@@ -218,7 +218,7 @@ def uptime() -> float:
 
 
 def test_a_claim_of_a_node_that_is_gone(nodes: Nodes) -> None:
-    nodes.set_claim("i-gone 4102444800.5")
+    nodes.change(Claim="i-gone 4102444800.5")
     node = nodes.add()
     process = begin_to_wait(node)
     # What was seen before a reboot does not count: the time since then is not known.
@@ -266,7 +266,7 @@ def test_a_node_that_cannot_ask_lets_another_one_try(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize(
     ("request_", "message"),
-    [("AmazonSSM.GetParameter", "cannot read /teleport-eks/"), ("DynamoDB_.*Item", "cannot read or write the table")],
+    [("DynamoDB_.*GetItem", "cannot read the table"), ("DynamoDB_.*UpdateItem", "cannot read or write the table")],
 )
 def test_nobody_asks_if_it_is_not_known_what_the_others_have(nodes: Nodes, request_: str, message: str) -> None:
     node = nodes.add()
@@ -281,12 +281,12 @@ def test_nobody_asks_if_it_is_not_known_what_the_others_have(nodes: Nodes, reque
 def test_a_stored_pair_that_is_due_or_of_no_use_is_replaced(nodes: Nodes) -> None:
     first, second = nodes.add(), nodes.add()
     first.succeed(CERTIFICATE)
-    good, name = nodes.stored(), f"{first.config.parameters_path}/certificate"
+    good = nodes.stored()
     of_another_authority = good.replace("https://127.0.0.1", "https://staging.example", 1)
     # In the last case only the second node finds that the pair is due.
     for stored, renew_before in ((of_another_authority, "60"), ("-", "60"), (good, "999999999")):
-        nodes.ssm.put_parameter(Name=name, Value=stored, Type="SecureString", Overwrite=True)
-        second.sh("rm -rf /var/lib/teleport/letsencrypt")  # certbot keeps what it finds there
+        nodes.change(Pem=stored)
+        second.sh("rm -rf /var/lib/teleport/letsencrypt/{live,archive,renewal}")  # certbot keeps what it finds there
         second.configure(RENEW_BEFORE=renew_before)
         nodes.world.clear()
         second.succeed(CERTIFICATE)
@@ -294,6 +294,36 @@ def test_a_stored_pair_that_is_due_or_of_no_use_is_replaced(nodes: Nodes) -> Non
         assert nodes.world.orders() == 1, stored
         assert nodes.stored() not in (stored, good)
         nodes.wait_served(first, second)
+
+
+def test_a_node_that_lost_its_claim_does_not_store_an_older_pair(nodes: Nodes) -> None:
+    node = nodes.add()
+    node.sh(f"mv {ISSUE} {ISSUE}-now")
+    # The unit may write below this folder only.
+    issued, go = "/var/lib/teleport/issued", "/var/lib/teleport/go"
+    node.write(ISSUE, f"#!/bin/sh\n{ISSUE}-now && touch {issued} && until [ -e {go} ]; do sleep 0.1; done", 0o755)
+    process = node.begin(CERTIFICATE)
+    wait_for(lambda: node.path(issued).exists(), "the node gets no certificate")
+    nodes.change(Claim="i-other 4102444800.5", Pem="newer")
+    node.write(go, "")
+    console, journal = process.communicate(timeout=120)
+    assert process.returncode, console + journal
+    assert "cannot write to the table" in console
+    assert nodes.stored() == "newer"
+    assert nodes.claim() == "i-other 4102444800.5"
+
+
+def test_all_nodes_have_one_acme_account(nodes: Nodes) -> None:
+    """A key that binds an account may be good only once."""
+    first = nodes.add()
+    first.succeed(CERTIFICATE)
+    first.power_off()
+    second = nodes.add()
+    second.configure(RENEW_BEFORE="999999999")
+    second.succeed(CERTIFICATE)
+    assert nodes.world.orders() == 1
+    assert not nodes.world.asked("acme POST /sign-me-up")
+    nodes.wait_served(second)
 
 
 def test_one_node_at_a_time_applies_the_stacks_teams(nodes: Nodes) -> None:

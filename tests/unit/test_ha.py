@@ -112,14 +112,6 @@ def test_a_host_may_add_to_the_audit_log_and_not_change_it() -> None:
     assert found["StateKey"]["Condition"] == {"StringLike": {"kms:ViaService": "dynamodb.eu-west-1.amazonaws.com*"}}
 
 
-def test_only_hosts_that_share_a_certificate_may_write_it() -> None:
-    shared = statements()["SharedCertificate"]
-    assert shared["Resource"] == f"{PARAMETERS}/certificate"
-    assert shared["Action"] == ["ssm:GetParameter", "ssm:PutParameter"]
-    assert "SharedCertificate" not in statements(certificate_arn="arn:aws:ssm:eu-west-1:111122223333:parameter/x")
-    assert "SharedCertificate" not in statements(state_arn=None)
-
-
 def test_the_hosts_are_in_two_zones() -> None:
     def choose(*subnets: object) -> Callable:
         table = RouteTable((), True, "igw-1")

@@ -183,7 +183,8 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     assert storage["audit_events_uri"][0] == f"dynamodb://{NODES.events_table}", "Teleport searches the first one"
     assert storage["audit_events_uri"][1:] == ["file:///var/lib/teleport/log/events"], "the CloudWatch agent reads it"
     own = dataclasses.replace(NODES, settings=NODES.settings.model_copy(update={"certificate_arn": "arn:aws:ssm:x"}))
-    assert "put-parameter" not in cloud_config(own), "nothing is issued"
+    assert "put-item" in cloud_config(NODES)
+    assert "put-item" not in cloud_config(own), "nothing is issued"
 
 
 @pytest.mark.parametrize(("config", "logs"), [(EVERYTHING, AUDIT_LOG), (NODES, NODES_AUDIT_LOG)])

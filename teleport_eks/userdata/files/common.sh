@@ -45,6 +45,13 @@ self_signed() {
   [[ $(openssl x509 -in "$1" -noout -subject_hash) == "$(openssl x509 -in "$1" -noout -issuer_hash)" ]]
 }
 
+# split_pair PEM FOLDER: writes key.pem and cert.pem.
+split_pair() {
+  # Not a here-string, because bash may make a file of it.
+  printf '%s\n' "$1" | sed -n '/-BEGIN .*PRIVATE KEY-/,/-END .*PRIVATE KEY-/p' >"$2/key.pem"
+  printf '%s\n' "$1" | sed -n '/-BEGIN CERTIFICATE-/,/-END CERTIFICATE-/p' >"$2/cert.pem"
+}
+
 # install_pair KEY CERT: switches by renaming one symlink. Teleport may read at any moment, and the power
 # may fail: there is always the old pair or the new one.
 install_pair() {

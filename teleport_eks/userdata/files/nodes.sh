@@ -46,7 +46,7 @@ claim() {
 
 # release NAME: another node may do it at once.
 release() {
-  lock delete-item "$1" --condition-expression 'begins_with(Claim, :node)' \
+  lock update-item "$1" --update-expression 'REMOVE Claim' --condition-expression 'begins_with(Claim, :node)' \
     --expression-attribute-values "{\":node\":{\"S\":\"$node \"}}" >&2
 }
 
