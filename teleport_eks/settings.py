@@ -129,6 +129,10 @@ WORDS = {
 }
 
 
+class _UnusedError(ValueError):
+    """The key must not be set at all."""
+
+
 def _cidr(value: str) -> str:
     try:
         network = ipaddress.IPv4Network(value, strict=False)
@@ -468,6 +472,12 @@ class Settings(_Model):
         "another `acmeServer` may.",
         examples=["platform@example.com"],
     )
+    topology: Literal["single", "ha"] = Field(
+        default="single",
+        description="single: one instance with a data volume. ha: two instances in two zones behind a load balancer, "
+        "with their state in DynamoDB and their recordings in S3. Needs domainName and hostedZone.",
+        examples=["single"],
+    )
     domain_name: HostName | None = Field(
         default=None, description="The proxy's own DNS name.", examples=["teleport.example.com"]
     )
@@ -610,7 +620,8 @@ class Settings(_Model):
     )
     recordings: Literal["local", "s3"] = Field(
         default="local",
-        description="Where session recordings are kept: on the data volume, or in an S3 bucket of the stack's own.",
+        description="Where session recordings are kept: on the data volume, or in an S3 bucket of the stack's own. "
+        "With topology ha, always in S3.",
         examples=["s3"],
     )
     recordings_days: int = Field(
@@ -662,13 +673,6 @@ class Settings(_Model):
         le=365,
         description="How many days to keep the volume's daily snapshots. 0: no snapshots.",
         examples=[7],
-    )
-    topology: Literal["single", "ha"] = Field(
-        default="single",
-        description="single: one instance with a data volume. ha is not available yet: two instances in two zones "
-        "behind a load balancer, with their state in DynamoDB and their recordings in S3. It will need domainName and "
-        "hostedZone.",
-        examples=["single"],
     )
     wait_minutes: int = Field(
         default=15,
@@ -767,6 +771,29 @@ class Settings(_Model):
                 f"if you want that, set {NAMESPACE}:allowOpenAdminCidrs: true"
             )
         return cidrs
+
+    @field_validator("domain_name", "hosted_zone")
+    @classmethod
+    def _ha_has_a_name(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("topology") == "ha" and not name:
+            raise ValueError(
+                "topology ha needs domainName and hostedZone, because a load balancer has no fixed address for a name "
+                "under nip.io"
+            )
+        return name
+
+    @field_validator("host_updates", "subnet_id", "data_snapshot_id")
+    @classmethod
+    def _is_about_one_host(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("topology") != "ha" or value in (None, "replace"):
+            return value
+        if info.field_name == "host_updates":
+            raise ValueError("topology ha replaces its hosts one after the other, and changes none in place")
+        why = {
+            "subnet_id": "topology ha has a host in each of two zones, and chooses their subnets itself",
+            "data_snapshot_id": "topology ha has no data volume: its state is in tables",
+        }
+        raise _UnusedError(f"{why[info.field_name or '']}. Remove the key")
 
     @field_validator("hosted_zone")
     @classmethod
@@ -877,7 +904,7 @@ class Settings(_Model):
     @field_validator("recordings_days", "recordings_lock_days")
     @classmethod
     def _is_about_the_bucket(cls, days: int, info: ValidationInfo) -> int:
-        if days and info.data.get("recordings") == "local":
+        if days and info.data.get("recordings") == "local" and info.data.get("topology") != "ha":
             raise ValueError(
                 f"needs {NAMESPACE}:recordings: s3; on the data volume, nothing deletes or locks recordings"
             )
@@ -889,25 +916,6 @@ class Settings(_Model):
         if 0 < info.data.get("recordings_days", 0) < days:
             raise ValueError("must not be more than recordingsDays, because a locked recording cannot be deleted")
         return days
-
-    @field_validator("topology")
-    @classmethod
-    def _ha_has_a_name_and_no_volume(cls, value: str, info: ValidationInfo) -> str:
-        if value == "single":
-            return value
-        known = info.data
-        if "hosted_zone" in known and not known["hosted_zone"]:
-            raise ValueError("ha needs domainName and hostedZone: the load balancer has no address for nip.io to name")
-        one_host = {
-            "subnetId": known.get("subnet_id"),
-            "hostUpdates: in-place": known.get("host_updates") == "in-place",
-            "dataSnapshotId": known.get("data_snapshot_id"),
-        }
-        if meant := [key for key, is_set in one_host.items() if is_set]:
-            raise ValueError(
-                f"ha has no data volume, and replaces its instances in two subnets: remove {', '.join(meant)}"
-            )
-        raise ValueError("ha is not available yet")
 
     @property
     def recordings_in_s3(self) -> bool:
@@ -1048,7 +1056,9 @@ def _problem(error: Any) -> Problem:
     else:
         value = textwrap.shorten(str(error["input"]), 120, placeholder=" ...")
 
-    if name in SECRETS:
+    if isinstance(context.get("error"), _UnusedError):
+        fix = f"pulumi config rm {NAMESPACE}:{key}"
+    elif name in SECRETS:
         fix = f"pulumi config set --secret {NAMESPACE}:{name}"
     else:
         fix = as_yaml(name if names else f"{NAMESPACE}:{name}", examples[name])

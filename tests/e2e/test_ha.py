@@ -1,6 +1,5 @@
 """``topology: ha`` on the stand-ins. One stack for all tests of this file, in its order."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,34 +8,18 @@ from pulumi import automation
 from sandbox import engine
 from sandbox.account import Account
 from sandbox.control_plane import ControlPlane
-from sandbox.engine import ROOT
 from tests.e2e.inventory import instances, made, parameters, user_data
 from tests.e2e.world import World, new_world
 
 pytestmark = pytest.mark.xdist_group("ha")
 
-# Until the settings take it, another program runs the project's own.
-PROGRAM = f"""
-import runpy
-from teleport_eks import settings
-
-load = settings.load
-settings.load = lambda stack: load(stack).model_copy(update={{"topology": "ha"}})
-runpy.run_path({str(ROOT / "__main__.py")!r}, run_name="__main__")
-"""
-
 
 @pytest.fixture(scope="module")
 def up(pulumi_cli: None, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     del pulumi_cli  # only has to be there
-    folder, calls = tmp_path_factory.mktemp("program"), tmp_path_factory.mktemp("calls") / "log"
-    (folder / "__main__.py").write_text(PROGRAM)
-    (folder / "Pulumi.yaml").write_text("name: teleport-eks\nruntime: python\n")
-    (folder / ".venv").symlink_to(sys.prefix)
-    for name in ("teleport_eks", "Pulumi.README.md"):
-        (folder / name).symlink_to(ROOT / name)
-    named = {"domainName": "teleport.example.com", "hostedZone": "example.com"}
-    with new_world(control_plane, calls, folder, **named, tags={"team": "platform"}) as world:
+    calls = tmp_path_factory.mktemp("calls") / "log"
+    named = {"topology": "ha", "domainName": "teleport.example.com", "hostedZone": "example.com"}
+    with new_world(control_plane, calls, **named, tags={"team": "platform"}) as world:
         world.stack.up()
         yield world
 

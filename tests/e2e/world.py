@@ -53,7 +53,7 @@ class World:
 
 
 @contextmanager
-def new_world(control_plane: ControlPlane, calls: Path, program: Path = engine.ROOT, **config: Any) -> Iterator[World]:
+def new_world(control_plane: ControlPlane, calls: Path, **config: Any) -> Iterator[World]:
     """The dev stack with another configuration, not yet up. At the end it is destroyed."""
     file = engine.configuration("dev") | {"teleport-eks:kubeconfig": str(control_plane.kubeconfig)}
     file |= {f"teleport-eks:{key}": value for key, value in config.items()}
@@ -61,7 +61,7 @@ def new_world(control_plane: ControlPlane, calls: Path, program: Path = engine.R
     with (
         made_up() as account,
         aws_auth(control_plane) as core,
-        engine.throwaway("dev", account, file, program, extra={CALLS: str(calls)}) as stack,
+        engine.throwaway("dev", account, file, extra={CALLS: str(calls)}) as stack,
     ):
         yield World(stack, account, core, kubernetes.RbacAuthorizationV1Api(api), calls)
         stack.destroy()

@@ -23,7 +23,7 @@ KEY = "arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcd
 
 
 def ha(**config: str) -> Settings:
-    return settings(**NAMED, **config).model_copy(update={"topology": "ha"})
+    return settings(topology="ha", **NAMED, **config)
 
 
 def declare(**config: str) -> Recorder:

@@ -137,11 +137,9 @@ BAD = [
         "a",
         "both get the name",
     ),
-    ({"topology": "ha"}, "topology", "ha", "ha needs domainName and hostedZone"),
-    ({**HA, "hostUpdates": "in-place"}, "topology", "ha", "remove hostUpdates: in-place"),
-    ({**HA, "dataSnapshotId": "snap-00000001"}, "topology", "ha", "ha has no data volume"),
-    ({**HA, "subnetId": "subnet-00000001"}, "topology", "ha", "remove subnetId"),
-    (HA, "topology", "ha", "not available yet"),
+    ({**HA, "hostUpdates": "in-place"}, "hostUpdates", "in-place", "one after the other"),
+    ({**HA, "dataSnapshotId": "snap-00000001"}, "dataSnapshotId", "snap-00000001", "has no data volume"),
+    ({**HA, "subnetId": "subnet-00000001"}, "subnetId", "subnet-00000001", "chooses their subnets itself"),
     ({"additionalClusters": clusters({})}, "additionalClusters[0].clusterName", "(not set)", "required"),
     ({"additionalClusters": clusters(TOOLS, TOOLS)}, "additionalClusters", "", "tools is listed twice"),
     ({"additionalClusters": clusters({"clusterName": "demo"})}, "additionalClusters", "", "demo is listed twice"),
@@ -230,8 +228,22 @@ def test_all_problems_are_in_one_message() -> None:
         clusterName=None, acmeEmail="x", adminCidrs=["1.2.3", "0.0.0.0/0/0"], teams=team(team="A B"), topology="x"
     )
     keys = re.findall(r"^  teleport-eks:(\S+)$", text, re.MULTILINE)
-    assert keys == ["clusterName", "acmeEmail", "adminCidrs[0]", "adminCidrs[1]", "teams[0].team", "topology"]
+    assert keys == ["clusterName", "acmeEmail", "topology", "adminCidrs[0]", "adminCidrs[1]", "teams[0].team"]
     assert text.startswith("6 problems")
+
+
+def test_ha_names_all_that_it_needs_and_all_that_is_about_one_host() -> None:
+    one_host = {"hostUpdates": "in-place", "dataSnapshotId": "snap-00000001", "subnetId": "subnet-00000001"}
+    text = message(topology="ha", **one_host)
+    written = dict(re.findall(r"^  teleport-eks:(\S+)$.*?    write: (.+?)$", text, re.MULTILINE | re.DOTALL))
+    assert written == {
+        "domainName": "teleport-eks:domainName: teleport.example.com",
+        "hostedZone": "teleport-eks:hostedZone: example.com",
+        "hostUpdates": "teleport-eks:hostUpdates: replace",
+        "subnetId": "pulumi config rm teleport-eks:subnetId",
+        "dataSnapshotId": "pulumi config rm teleport-eks:dataSnapshotId",
+    }
+    assert parse({**CONFIG, **HA, "recordingsDays": "90"}, "dev").recordings_in_s3
 
 
 def test_what_the_messages_say_to_write_is_accepted() -> None:
@@ -241,7 +253,6 @@ def test_what_the_messages_say_to_write_is_accepted() -> None:
             (key, value), *_ = yaml.safe_load(line).items()
             fixed[key.removeprefix("teleport-eks:")] = value if isinstance(value, str) else json.dumps(value)
     fixed |= {"domainName": "teleport.example.com"}
-    del fixed["topology"]
     assert len(fixed) > 8
     parse(fixed, "dev")
 
