@@ -25,8 +25,8 @@ setup: .venv/.complete ## create the Python environment in .venv
 	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet
 	@touch $@
 
-up: setup ## bring up the dev stack on this machine, without an account
-	@$(RUN) -m sandbox up
+up: setup ## bring up the dev stack on this machine, without an account; TOPOLOGY=ha or single, which stays until you name the other
+	@$(RUN) -m sandbox up $(TOPOLOGY)
 
 preview: setup ## preview the dev stack, or STACK=name, against a throwaway fake account
 	@$(RUN) -m fleet preview --stand-ins $(or $(STACK),dev)

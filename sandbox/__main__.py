@@ -1,4 +1,4 @@
-"""``python -m sandbox up|down``: the dev stack on stand-ins, on this machine only."""
+"""``python -m sandbox up [single|ha]`` and ``down``: the dev stack on stand-ins, on this machine only."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import requests
+import yaml
 from kubernetes import client as kubernetes
 from kubernetes.config import new_client_from_config
 from pulumi import automation
@@ -16,12 +17,15 @@ from sandbox import daemons, engine, strict_account
 from sandbox.account import AWS_AUTH, Account, fill
 from sandbox.binaries import ServersMissingError
 from sandbox.control_plane import ControlPlane
-from sandbox.engine import ROOT
+from sandbox.engine import PROJECT, ROOT
 
 STACK = "dev"
 DIRECTORY = ROOT / ".sandbox"
 PLANE = ControlPlane(DIRECTORY / "cluster")
 MOTO = daemons.Daemon(DIRECTORY, "moto")
+# The stack's file with the topology of `make up TOPOLOGY=...`, which stays until another one is named.
+CHOSEN = DIRECTORY / f"Pulumi.{STACK}.yaml"
+NAMED = {f"{PROJECT}:domainName": "teleport.example.com", f"{PROJECT}:hostedZone": "example.com"}
 
 SUMMARY = """
 Changes: {changes}
@@ -41,8 +45,10 @@ Up in {seconds:.0f} s. Look around with
 and take it all away with `make down`."""
 
 
-def up() -> None:
+def up(topology: str = "") -> None:
     """Brings the stand-ins and the stack up. A second time it changes nothing."""
+    if topology not in ("", "single", "ha"):
+        sys.exit(f"sandbox: TOPOLOGY={topology}: it must be single or ha")
     began = time.monotonic()
     _say("starting the AWS account (moto) and the cluster (etcd, kube-apiserver, kube-controller-manager)")
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
@@ -51,9 +57,12 @@ def up() -> None:
     version, ours = engine.install()
     account = _account()
     _write_environment(account)
+    config_file = _choose(topology)
     _say(f"bringing up the stack {STACK} with Pulumi {version}")
     stack = engine.select(STACK, DIRECTORY, account)
-    result = stack.up(on_output=_progress, suppress_outputs=True, suppress_progress=True, color="never")
+    result = stack.up(
+        on_output=_progress, suppress_outputs=True, suppress_progress=True, color="never", config_file=config_file
+    )
     _show(engine.nodes(stack), {name: output.value for name, output in result.outputs.items()})
     changes = {str(kind): n for kind, n in (result.summary.resource_changes or {}).items() if kind != "same"}
     plugins = f"the sandbox's own, for what this program uses: {', '.join(ours)}" if ours else "the real ones"
@@ -78,6 +87,20 @@ def down() -> None:
         MOTO.end()
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     _say("stopped; nothing is left")
+
+
+def _choose(topology: str) -> str | None:
+    """The file for this run: the stack's own, or that with the topology that is named now or was named before."""
+    if not topology and not CHOSEN.exists():
+        return None
+    key = f"{PROJECT}:topology"
+    topology = topology or yaml.safe_load(CHOSEN.read_text())["config"][key]
+    file = yaml.safe_load((ROOT / CHOSEN.name).read_text())
+    file["config"] = (NAMED if topology == "ha" else {}) | file["config"] | {key: topology}
+    CHOSEN.write_text(yaml.safe_dump(file, sort_keys=False))
+    relative = CHOSEN.relative_to(ROOT)
+    _say(f"the topology is {topology}; `pulumi` in a shell of yours needs --config-file {relative} for the same")
+    return str(CHOSEN)
 
 
 def _account() -> Account:
@@ -140,7 +163,7 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     try:
-        {"up": up, "down": down}[sys.argv[1]]()
+        {"up": up, "down": down}[sys.argv[1]](*filter(None, sys.argv[2:]))
     except automation.CommandError:
         sys.exit(1)  # it has said why
     except ServersMissingError as error:
