@@ -25,7 +25,7 @@ setup: .venv/.complete ## create the Python environment in .venv
 	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet
 	@touch $@
 
-up: setup ## bring up the dev stack on this machine, without an account; TOPOLOGY=ha or single, which stays until you name the other
+up: setup ## bring up the dev stack on this machine, without an account; or its other form, TOPOLOGY=ha
 	@$(RUN) -m sandbox up $(TOPOLOGY)
 
 preview: setup ## preview the dev stack, or STACK=name, against a throwaway fake account

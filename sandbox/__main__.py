@@ -23,9 +23,6 @@ STACK = "dev"
 DIRECTORY = ROOT / ".sandbox"
 PLANE = ControlPlane(DIRECTORY / "cluster")
 MOTO = daemons.Daemon(DIRECTORY, "moto")
-# The stack's file with the topology of `make up TOPOLOGY=...`, which stays until another one is named.
-CHOSEN = DIRECTORY / f"Pulumi.{STACK}.yaml"
-NAMED = {f"{PROJECT}:domainName": "teleport.example.com", f"{PROJECT}:hostedZone": "example.com"}
 
 SUMMARY = """
 Changes: {changes}
@@ -57,7 +54,7 @@ def up(topology: str = "") -> None:
     version, ours = engine.install()
     account = _account()
     _write_environment(account)
-    config_file = _choose(topology)
+    config_file = _configured(topology)
     _say(f"bringing up the stack {STACK} with Pulumi {version}")
     stack = engine.select(STACK, DIRECTORY, account)
     result = stack.up(
@@ -89,18 +86,16 @@ def down() -> None:
     _say("stopped; nothing is left")
 
 
-def _choose(topology: str) -> str | None:
-    """The file for this run: the stack's own, or that with the topology that is named now or was named before."""
-    if not topology and not CHOSEN.exists():
+def _configured(topology: str) -> str | None:
+    """The stack's file with another topology. None for the stack's own file."""
+    if not topology:
         return None
-    key = f"{PROJECT}:topology"
-    topology = topology or yaml.safe_load(CHOSEN.read_text())["config"][key]
-    file = yaml.safe_load((ROOT / CHOSEN.name).read_text())
-    file["config"] = (NAMED if topology == "ha" else {}) | file["config"] | {key: topology}
-    CHOSEN.write_text(yaml.safe_dump(file, sort_keys=False))
-    relative = CHOSEN.relative_to(ROOT)
-    _say(f"the topology is {topology}; `pulumi` in a shell of yours needs --config-file {relative} for the same")
-    return str(CHOSEN)
+    file = yaml.safe_load((ROOT / f"Pulumi.{STACK}.yaml").read_text())
+    values = {"topology": topology, "domainName": "teleport.example.com", "hostedZone": "example.com"}
+    file["config"] |= {f"{PROJECT}:{key}": value for key, value in values.items()}
+    path = DIRECTORY / f"Pulumi.{STACK}.yaml"
+    path.write_text(yaml.safe_dump(file, sort_keys=False))
+    return str(path)
 
 
 def _account() -> Account:
