@@ -154,7 +154,7 @@ def tree(nodes: Iterable[Node], parent: str = "", indent: str = "") -> Iterator[
     for node in siblings:
         last = node is siblings[-1]
         branch, below = ("", "") if not parent else ("└─ ", "   ") if last else ("├─ ", "│  ")
-        yield f"{indent + branch + node.type:<72}{node.name}"
+        yield f"{indent + branch + node.type:<76} {node.name}"
         yield from tree(nodes, node.urn, indent + below)
 
 

@@ -27,6 +27,8 @@ class Alarm:
     # trouble, after 15 minutes, which is more than a new host takes.
     missing: str = "ignore"
     action: str = ""
+    # With one host, with several, or with both. The Auto Scaling group of several does what EC2's alarms would do.
+    hosts: str = "any"
 
 
 ALARMS = (
@@ -35,6 +37,7 @@ ALARMS = (
         "AWS's hardware below the instance has a fault. EC2 moves the instance to other hardware.",
         *(EC2, "StatusCheckFailed_System", AT_LEAST, 1, 1, 2),
         action="recover",
+        hosts="one",
     ),
     # Nobody can reach the host then, so a reboot ends no work. One period more than AWS's own fault, as AWS advises.
     Alarm(
@@ -42,20 +45,38 @@ ALARMS = (
         "The instance does not answer EC2. EC2 reboots it.",
         *(EC2, "StatusCheckFailed_Instance", AT_LEAST, 1, 1, 3),
         action="reboot",
+        hosts="one",
     ),
     Alarm(
         "silent",
-        "The host has sent no metrics for 15 minutes: it is down, or its boot did not finish.",
+        "No host has sent metrics for 15 minutes: it is down, or its boot did not finish.",
         *(HOST, "ProxyAnswers", BELOW, 1, 5, 3),
         statistic="SampleCount",
         missing="breaching",
     ),
-    Alarm("proxy", "The proxy does not answer on its own host.", HOST, "ProxyAnswers", BELOW, 1, 1, 5),
+    Alarm("proxy", "The proxy answers on no host.", HOST, "ProxyAnswers", BELOW, 1, 1, 5),
+    # A host answers 5 times in 5 minutes, and one more at most.
+    Alarm(
+        "hosts",
+        "Only one host answers, and for 15 minutes Auto Scaling has not replaced the other.",
+        *(HOST, "ProxyAnswers", BELOW, 7, 5, 3),
+        statistic="Sum",
+        hosts="several",
+    ),
     # Periods of 5 minutes, because a unit that fails is running again at times.
-    Alarm("units", "A unit of the host keeps failing.", HOST, "FailedUnits", AT_LEAST, 1, 5, 3),
-    Alarm("disk", "The data volume is 85% full. A full one refuses sessions.", HOST, "DiskUsed", AT_LEAST, 85, 5, 3),
-    # certbot renews when 30 days are left.
-    Alarm("certificate", "The certificate has less than 14 days left.", HOST, "CertificateDays", BELOW, 14, 5, 3),
+    Alarm("units", "A unit of a host keeps failing.", HOST, "FailedUnits", AT_LEAST, 1, 5, 3),
+    Alarm(
+        "disk",
+        "The disk with Teleport's data is 85% full. A full one refuses sessions.",
+        *(HOST, "DiskUsed", AT_LEAST, 85, 5, 3),
+    ),
+    # certbot renews when 30 days are left. Of several hosts, the worst counts.
+    Alarm(
+        "certificate",
+        "The certificate has less than 14 days left.",
+        *(HOST, "CertificateDays", BELOW, 14, 5, 3),
+        statistic="Minimum",
+    ),
 )  # fmt: skip
 
 
@@ -65,8 +86,7 @@ class ProxyAlarmsArgs:
     stack: str
     partition: str
     region: str
-    # With several hosts, their Auto Scaling group does what EC2's alarms would do.
-    instance_id: pulumi.Input[str] | None
+    instance_id: pulumi.Input[str] | None  # None: several hosts
 
 
 class ProxyAlarms(pulumi.ComponentResource):
@@ -75,9 +95,9 @@ class ProxyAlarms(pulumi.ComponentResource):
     def __init__(self, name: str, args: ProxyAlarmsArgs, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("teleport-eks:index:ProxyAlarms", name, None, opts)
         for alarm in ALARMS:
-            instance_id = args.instance_id if alarm.namespace == EC2 else None
-            if alarm.namespace == EC2 and not instance_id:
+            if alarm.hosts == ("one" if args.instance_id is None else "several"):
                 continue
+            instance_id = args.instance_id if alarm.namespace == EC2 else None
             ec2_does = [f"arn:{args.partition}:automate:{args.region}:ec2:{alarm.action}"] if alarm.action else []
             aws.cloudwatch.MetricAlarm(
                 f"{name}-{alarm.name}",

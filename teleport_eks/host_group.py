@@ -67,7 +67,8 @@ class ProxyHostGroup(pulumi.ComponentResource):
                     },
                 }
             ],
-            tag_specifications=[{"resource_type": "volume", "tags": tags}],
+            # An instance's name too, which the pipeline's role may start it by. The group's tags come later.
+            tag_specifications=[{"resource_type": kind, "tags": tags} for kind in ("instance", "volume")],
             tags={"Name": name},
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -21,6 +21,7 @@ def main() -> None:
     else:
         provider = aws.iam.get_open_id_connect_provider_output(url=ISSUER).arn
 
+    several_hosts = settings.get("teleport-eks:topology") == "ha"
     scope = Scope(
         partition=aws.get_partition().partition,
         account_id=aws.get_caller_identity().account_id,
@@ -37,7 +38,8 @@ def main() -> None:
         permissions_boundary=settings.get("teleport-eks:permissionsBoundary"),
         iam_path=settings.get("teleport-eks:iamPath", "/"),
         kms_key_arn=settings.get("teleport-eks:kmsKeyArn"),
-        recordings_in_s3=settings.get("teleport-eks:recordings") == "s3",
+        recordings_in_s3=several_hosts or settings.get("teleport-eks:recordings") == "s3",
+        several_hosts=several_hosts,
     )
     args = PipelineRolesArgs(config.require("repository"), provider, scope, settings.get("teleport-eks:tags"))
     roles = PipelineRoles(f"teleport-eks-{stack}", args)

@@ -1,9 +1,10 @@
 """The two roles of the workflows, and exactly what they may do.
 
 ``calls.json`` holds the calls that a stack makes in its life, from the first update to the destroy, as the tests'
-emulated account saw them. A test compares it with the calls of each run, so it cannot be out of date. Each statement
-takes the calls that it is about with ``seen``. The actions that are named here come on top: what the real AWS provider
-calls and the sandbox's does not, by the provider's source (waiting, tags), and what the emulator does not have.
+emulated account saw them, and those that only a stack with ``topology: ha`` makes. Tests compare it with the calls of
+each run, so it cannot be out of date. Each statement takes the calls that it is about with ``seen``. The actions that
+are named here come on top: what the real AWS provider calls and the sandbox's does not, by the provider's source
+(waiting, tags), and what the emulator does not have.
 """
 
 import json
@@ -17,11 +18,11 @@ import pulumi
 import pulumi_aws as aws
 
 # A pattern names its calls: a call that is new fails the test until somebody decides which resources it is for.
-CALLS: list[str] = json.loads(Path(__file__).with_name("calls.json").read_text())
+CALLS: dict[str, list[str]] = json.loads(Path(__file__).with_name("calls.json").read_text())
 
 
 def seen(pattern: str) -> list[str]:
-    return [call for call in CALLS if re.fullmatch(pattern, call)]
+    return [call for calls in CALLS.values() for call in calls if re.fullmatch(pattern, call)]
 
 
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -34,6 +35,8 @@ NAMED = "teleport-*"
 HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
 INSTANCE_PROFILE = "teleport-identity-profile-*"
 RECORDINGS = "teleport-recordings-*"
+# With several hosts.
+TABLES, BALANCER, HOSTS = "teleport-state-*", "teleport-balancer-*", "teleport-hosts-*"
 # The tag of a volume and of its daily snapshots, which says whose they are.
 SNAPSHOTS_OF = "teleport-eks/snapshots"
 ATTACHED = ("AmazonSSMManagedEC2InstanceDefaultPolicy", "service-role/AWSDataLifecycleManagerServiceRole")
@@ -74,6 +77,7 @@ class Scope:
     iam_path: str = "/"
     kms_key_arn: str | None = None
     recordings_in_s3: bool = False
+    several_hosts: bool = False
 
     def arn(self, service: str, resource: str) -> str:
         region = "" if service == "iam" else self.region
@@ -104,6 +108,10 @@ class Scope:
     @property
     def recordings(self) -> str:
         return f"arn:{self.partition}:s3:::{RECORDINGS}"
+
+    @property
+    def tables(self) -> str:
+        return self.arn("dynamodb", f"table/{TABLES}")
 
     @property
     def policies(self) -> list[str]:
@@ -160,6 +168,25 @@ def reading(scope: Scope) -> list[dict]:
         others = ["s3:GetAccelerateConfiguration", "s3:GetReplicationConfiguration", "s3:ListTagsForResource"]
         every = [*(f"s3:GetBucket{what}" for what in bucket), *others]
         statements.append(_allow("Recordings", scope.recordings, seen(r"s3:(Get|List)\w+"), every))
+    if scope.several_hosts:
+        # IAM limits what describes balancers and groups to no resource.
+        describe = [
+            *seen(r"(autoscaling|elasticloadbalancing):Describe\w+"),
+            *("autoscaling:DescribeInstanceRefreshes", "autoscaling:DescribeLoadBalancerTargetGroups"),
+            *(
+                "autoscaling:DescribeScalingActivities",
+                "autoscaling:DescribeTags",
+                "ec2:DescribeLaunchTemplateVersions",
+            ),
+            "elasticloadbalancing:DescribeCapacityReservation",
+            "elasticloadbalancing:DescribeListenerAttributes",
+            *("elasticloadbalancing:DescribeTags", "elasticloadbalancing:DescribeTargetGroupAttributes"),
+            "elasticloadbalancing:DescribeTargetHealth",
+        ]
+        statements += [
+            _allow("DescribeHosts", "*", describe),
+            _allow("Tables", scope.tables, seen(r"dynamodb:Describe\w+"), "dynamodb:ListTagsOfResource"),
+        ]
     if scope.state_bucket:
         state = f"arn:{scope.partition}:s3:::{scope.state_bucket}"
         statements += [
@@ -325,14 +352,81 @@ def writing(scope: Scope) -> list[dict]:
         bounded = [*seen("iam:CreateRole"), "iam:PutRolePermissionsBoundary"]
         statements.append(_allow("Bounded", scope.roles(), bounded, StringEquals={"iam:PermissionsBoundary": boundary}))
     if scope.kms_key_arn:
-        # EC2 uses the key for the volumes in the name of whoever creates them, and Systems Manager for the parameter.
-        through = {"kms:ViaService": [f"{service}.{scope.region}.amazonaws.com" for service in ("ec2", "ssm")]}
+        # EC2 uses the key for the volumes in the name of whoever creates them, Systems Manager for the parameter, and
+        # DynamoDB for the tables.
+        services = ["ec2", "ssm", *(["dynamodb"] if scope.several_hosts else [])]
+        through = {"kms:ViaService": [f"{service}.{scope.region}.amazonaws.com" for service in services]}
         use = ("Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo")
         statements += [
             _allow("UseKey", scope.kms_key_arn, [f"kms:{action}" for action in use], StringEquals=through),
             _allow("GrantKey", scope.kms_key_arn, "kms:CreateGrant", Bool={"kms:GrantIsForAWSResource": "true"}),
         ]
     return statements
+
+
+def writing_several_hosts(scope: Scope) -> list[dict]:
+    """What `topology: ha` needs beyond that."""
+    balancer = "elasticloadbalancing"
+    group = scope.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{HOSTS}")
+    named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
+    return [
+        # The tables, and no item in them.
+        _allow(
+            "WriteTables",
+            scope.tables,
+            seen(r"dynamodb:(Create|Delete|Update)\w+"),
+            *("dynamodb:UpdateTable", "dynamodb:TagResource", "dynamodb:UntagResource"),
+        ),
+        _allow(
+            "WriteBalancer",
+            [
+                scope.arn(balancer, f"{kind}/{BALANCER}/*")
+                for kind in ("loadbalancer/net", "listener/net", "targetgroup")
+            ],
+            seen(rf"{balancer}:(Create|Delete|Modify)\w+"),
+            [f"{balancer}:Modify{what}" for what in ("Listener", "ListenerAttributes", "TargetGroup")],
+            *(f"{balancer}:AddTags", f"{balancer}:RemoveTags", f"{balancer}:SetSubnets"),
+        ),
+        _allow(
+            "WriteGroup",
+            group,
+            seen(r"autoscaling:(Create|Delete|Start|Update)\w+"),
+            *("autoscaling:AttachLoadBalancerTargetGroups", "autoscaling:DetachLoadBalancerTargetGroups"),
+            *("autoscaling:CancelInstanceRefresh", "autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"),
+        ),
+        _allow("CreateTemplate", scope.ec2("launch-template"), seen("ec2:CreateLaunchTemplate"), StringLike=naming),
+        _allow(
+            "WriteTemplate",
+            scope.ec2("launch-template"),
+            seen("ec2:(CreateLaunchTemplateVersion|DeleteLaunchTemplate)"),
+            *("ec2:DeleteLaunchTemplateVersions", "ec2:ModifyLaunchTemplate"),
+            EC2_TAGS,
+            StringLike=named,
+        ),
+        _allow(
+            "TagTemplate",
+            scope.ec2("launch-template"),
+            "ec2:CreateTags",
+            StringEquals={"ec2:CreateAction": ["CreateLaunchTemplate"]},
+        ),
+        # Auto Scaling tries whether whoever changes the group could start its instances.
+        _allow("HostsAreMadeOf", scope.ec2("launch-template"), "ec2:RunInstances", StringLike=named),
+        _allow(
+            "Images",
+            f"arn:{scope.partition}:ssm:{scope.region}::parameter/aws/service/ami-amazon-linux-latest/*",
+            "ssm:GetParameters",
+        ),
+        # The first of each in an account makes the role in whose name AWS works.
+        _allow(
+            "HostsRoles",
+            [
+                scope.arn("iam", f"role/aws-service-role/{service}.amazonaws.com/*")
+                for service in (balancer, "autoscaling")
+            ],
+            "iam:CreateServiceLinkedRole",
+            StringEquals={"iam:AWSServiceName": [f"{balancer}.amazonaws.com", "autoscaling.amazonaws.com"]},
+        ),
+    ]
 
 
 def _pass_role(scope: Scope, sid: str, role: str, service: str) -> dict:
@@ -396,6 +490,16 @@ class PipelineRoles(pulumi.ComponentResource):
         for role_name, role in ((f"{name}-preview", preview), (name, up)):
             aws.iam.RolePolicyAttachment(f"{role_name}-read", role=role.name, policy_arn=read.arn, opts=child)
         aws.iam.RolePolicy(f"{name}-write", role=up.name, policy=policy(writing(args.scope)), opts=child)
+        if args.scope.several_hosts:
+            # Of its own for the same reason.
+            hosts = aws.iam.Policy(
+                f"{name}-hosts",
+                policy=policy(writing_several_hosts(args.scope)),
+                path=args.scope.iam_path,
+                tags=args.tags,
+                opts=child,
+            )
+            aws.iam.RolePolicyAttachment(f"{name}-hosts", role=up.name, policy_arn=hosts.arn, opts=child)
 
         self.preview_role_arn, self.up_role_arn = preview.arn, up.arn
         self.register_outputs({"previewRoleArn": self.preview_role_arn, "upRoleArn": self.up_role_arn})

@@ -21,7 +21,8 @@ from sandbox.providers import server
 from sandbox.providers.server import Kind, Props
 
 Derive = Callable[[Props], Props]
-# Of S3's calls, those whose IAM action has another name.
+# The services and the calls of S3 that have another name in IAM.
+IAM_SERVICES = {"elbv2": "elasticloadbalancing"}
 IAM_ACTIONS = {
     "DeleteBucketEncryption": "PutEncryptionConfiguration",
     "DeleteBucketLifecycle": "PutLifecycleConfiguration",
@@ -45,8 +46,8 @@ def client(service: str) -> Any:
 
     def write_down(params: Props, model: Any, **_: Any) -> None:
         with open(os.environ[CALLS], "a") as file:
-            action = IAM_ACTIONS.get(model.name, model.name)
-            file.write(json.dumps([f"{service}:{action}", params], default=repr) + "\n")
+            action = f"{IAM_SERVICES.get(service, service)}:{IAM_ACTIONS.get(model.name, model.name)}"
+            file.write(json.dumps([action, params], default=repr) + "\n")
 
     client = boto3.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
     if CALLS in os.environ:

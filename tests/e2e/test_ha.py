@@ -1,10 +1,13 @@
 """``topology: ha`` on the stand-ins. One stack for all tests of this file, in its order."""
 
+import fnmatch
 from collections.abc import Iterator
 
 import pytest
 from pulumi import automation
 
+from ci.roles import pipeline_roles
+from ci.roles.pipeline_roles import Scope, reading, writing, writing_several_hosts
 from sandbox import engine
 from sandbox.account import Account
 from sandbox.control_plane import ControlPlane
@@ -119,7 +122,28 @@ def test_a_new_teleport_is_a_new_template_and_replaces_the_hosts(up: World) -> N
     assert up.outputs["instanceId"].split(",") == after
 
 
-def test_a_destroy_leaves_nothing(up: World) -> None:
+def test_a_destroy_leaves_nothing_and_the_pipelines_roles_may_do_it_all(up: World) -> None:
     up.stack.destroy()
     assert set(left(up.account).values()) == {0}
     assert set(made(up.account).values()) == {0}
+
+    asked, calls = {action for action, _ in up.called()}, pipeline_roles.CALLS
+    assert sorted(asked - {*calls["single"]}) == calls["ha"], "other calls: write them to ci/roles/calls.json"
+    scope = Scope(
+        *("aws", "123456789012", "eu-west-1", "dev", ["demo"], "Z1", "teleport.example.com"),
+        recordings_in_s3=True,
+        several_hosts=True,
+    )
+    statements = [*reading(scope), *writing(scope), *writing_several_hosts(scope)]
+    assert asked - {action for statement in statements for action in statement["Action"]} == set()
+
+    def names(service: str, parameter: str) -> set[str]:
+        return {p[parameter] for action, p in up.called() if action.startswith(service) and parameter in p}
+
+    for found, pattern in (
+        (names("dynamodb:", "TableName"), pipeline_roles.TABLES),
+        (names("elasticloadbalancing:", "Name"), pipeline_roles.BALANCER),
+        (names("autoscaling:", "AutoScalingGroupName"), pipeline_roles.HOSTS),
+    ):
+        assert found
+        assert [name for name in found if not fnmatch.fnmatch(name, pattern)] == []

@@ -8,6 +8,7 @@ import pytest
 from policy.checks import RULES, Resource
 from teleport_eks.cluster import choose_site, endpoint_warning
 from teleport_eks.errors import ConfigurationError
+from teleport_eks.host_group import NODES
 from teleport_eks.identity import permissions
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import Settings
@@ -19,6 +20,7 @@ NAMED = {"domainName": "teleport.example.com", "hostedZone": "example.com"}
 OTHER = replace(PUBLIC, id="subnet-3", cidr="10.0.3.0/24", availability_zone="eu-west-1c")
 TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/state"
 EVENTS = "arn:aws:dynamodb:eu-west-1:111122223333:table/events"
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:on-call"
 KEY = "arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"
 
 
@@ -55,6 +57,19 @@ def test_pulumi_waits_for_all_hosts_and_again_if_there_are_new_ones() -> None:
     assert "--minutes 20 " in wait["create"]
     assert len(wait["triggers"]) == 2
     assert not [c for c in declare(waitMinutes="0").of("command:local:Command") if "ready" in c["create"]]
+
+
+def test_of_several_hosts_the_worst_one_counts_and_nothing_is_about_an_instance() -> None:
+    declared = declare(alarmTopicArn=TOPIC).of("aws:cloudwatch/metricAlarm:MetricAlarm")
+    alarms = {alarm["name"].rpartition("/")[2]: alarm for alarm in declared}
+    assert sorted(alarms) == ["certificate", "disk", "hosts", "proxy", "silent", "units"]
+    assert [alarm["alarmActions"] for alarm in alarms.values()] == [[TOPIC]] * 6
+    assert [alarm["dimensions"] for alarm in alarms.values()] == [{"Stack": "dev"}] * 6
+    worst = {name: alarms[name]["statistic"] for name in ("certificate", "disk", "units")}
+    assert worst == {"certificate": "Minimum", "disk": "Maximum", "units": "Maximum"}
+    # One host that answers each minute is not enough.
+    assert 5 < alarms["hosts"]["threshold"] < NODES * alarms["hosts"]["period"] / 60
+    assert alarms["hosts"]["statistic"] == "Sum"
 
 
 @pytest.mark.parametrize(("mode", "ports"), [("separate", [3023, 3024, 3026, 3080]), ("multiplex", [443])])

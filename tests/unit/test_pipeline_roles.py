@@ -1,5 +1,6 @@
 """The AWS roles that the workflows take, and their groups in the cluster."""
 
+import dataclasses
 import fnmatch
 import json
 import re
@@ -12,7 +13,16 @@ import pytest
 import yaml
 
 from ci.roles import pipeline_roles
-from ci.roles.pipeline_roles import PipelineRoles, PipelineRolesArgs, Scope, policy, reading, trust, writing
+from ci.roles.pipeline_roles import (
+    PipelineRoles,
+    PipelineRolesArgs,
+    Scope,
+    policy,
+    reading,
+    trust,
+    writing,
+    writing_several_hosts,
+)
 from sandbox.engine import ROOT
 from tests.recorder import record
 
@@ -27,6 +37,14 @@ SCOPE = Scope(
     state_bucket="state",
     secrets_key_arn="arn:aws:kms:eu-west-1:123456789012:key/1",
 )
+# All that a stack can have.
+LARGE = dataclasses.replace(
+    SCOPE,
+    kms_key_arn="arn:aws:kms:eu-west-1:123456789012:key/2",
+    permissions_boundary="arn:aws:iam::123456789012:policy/boundary",
+    recordings_in_s3=True,
+    several_hosts=True,
+)
 
 
 def actions(statements: list[dict]) -> set[str]:
@@ -35,15 +53,17 @@ def actions(statements: list[dict]) -> set[str]:
 
 READS = re.compile(r"\w+:(Describe|Get|List|Decrypt)\w*")
 # Which IAM limits to no resource: their statements say "*".
-UNLIMITED = re.compile(r"ec2:Describe\w+|eks:ListClusters|ssm:DescribeParameters|route53:ListHostedZones")
+UNLIMITED = re.compile(
+    r"(autoscaling|ec2|elasticloadbalancing):Describe\w+|eks:ListClusters|ssm:DescribeParameters|route53:ListHostedZones"
+)
 
 
 def test_the_preview_role_only_reads() -> None:
-    assert [action for action in actions(reading(SCOPE)) if not READS.fullmatch(action)] == []
+    assert [action for action in actions(reading(LARGE)) if not READS.fullmatch(action)] == []
 
 
 def test_a_statement_names_its_resources_if_iam_can_limit_them() -> None:
-    for statement in [*reading(SCOPE), *writing(SCOPE)]:
+    for statement in [*reading(LARGE), *writing(LARGE), *writing_several_hosts(LARGE)]:
         assert statement["Effect"] == "Allow"
         assert statement["Action"]
         assert not [action for action in statement["Action"] if "*" in action]
@@ -72,8 +92,9 @@ def test_a_stack_without_zone_bucket_and_key_gets_no_permission_for_them() -> No
 
 
 def test_a_policy_fits_into_a_role() -> None:
-    assert len(policy(reading(SCOPE))) <= 6_144, "the limit of a managed policy"
-    assert len(policy(writing(SCOPE))) <= 10_240, "the limit of all inline policies"
+    for managed in (reading(LARGE), writing_several_hosts(LARGE)):
+        assert len(policy(managed)) <= 6_144, "the limit of a managed policy"
+    assert len(policy(writing(LARGE))) <= 10_240, "the limit of all inline policies"
 
 
 @pytest.mark.parametrize("repository", ["acme/teleport-eks", "acme@12/teleport-eks@345"])
@@ -118,7 +139,7 @@ def test_the_program_reads_the_stacks_own_file(
     shutil.copytree(ROOT / "ci/roles", folder)
     (tmp_path / "Pulumi.test.yaml").write_text(
         "config: {aws:region: eu-west-1, teleport-eks:clusterName: demo, teleport-eks:hostedZone: example.com,"
-        " teleport-eks:domainName: teleport.example.com}"
+        " teleport-eks:domainName: teleport.example.com, teleport-eks:topology: ha}"
     )
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
@@ -135,6 +156,10 @@ def test_the_program_reads_the_stacks_own_file(
     assert len(declared.of("aws:iam/role:Role")) == 2
     assert declared.has("aws:iam/openIdConnectProvider:OpenIdConnectProvider") == (create_provider == "true")
     write = declared.only("aws:iam/rolePolicy:RolePolicy")["policy"]
+    policies = [p["policy"] for p in declared.of("aws:iam/policy:Policy")]
+    assert [
+        name for name in ("teleport-recordings-*", "teleport-hosts-*") if not any(name in p for p in policies)
+    ] == []
     assert "hostedzone/Z1" in write
     assert "teleport.example.com" in write
 
