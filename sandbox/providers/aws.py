@@ -143,7 +143,8 @@ def table(text: str, *, derive: Derive = lambda _: {}, read: Any = None, update:
         return take(found[0], spec) if found else None
 
     def change(resource_id: str, old: Props, new: Props) -> None:
-        old, new = add(resource_id, old), add(resource_id, new)
+        known = {name: old[name] for name in names if name in old}
+        old, new = add(resource_id, old), add(resource_id, {**known, **new})
         if tag:
             retag(old, new)
         if update:

@@ -19,10 +19,13 @@ from sandbox import engine
 from sandbox.account import AWS_AUTH, Account
 from sandbox.control_plane import ControlPlane
 from sandbox.engine import ROOT
+from tests.e2e.inventory import instances
 from tests.e2e.shell import Shell, blocks
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN_HERE = {"docs/moving.md", "docs/operations.md", "docs/pull-requests.md", "docs/upgrading.md"}
+RUN_HERE = {
+    *("docs/high-availability.md", "docs/moving.md", "docs/operations.md", "docs/pull-requests.md", "docs/upgrading.md")
+}
 RUN_ELSEWHERE = {"README.md"}  # by test_sandbox.py, but `make test`, which is this
 
 
@@ -205,6 +208,38 @@ def test_the_days_of_a_stack(shell: Shell, account: Account, core: Any) -> None:
     states = [i["State"]["Name"] for r in ec2.describe_instances()["Reservations"] for i in r["Instances"]]
     assert set(states) == {"terminated"}
     assert ec2.describe_addresses()["Addresses"] == []
+    assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
+
+
+def test_from_one_host_to_two_and_back(shell: Shell, account: Account, core: Any) -> None:
+    """Teleport's own part, the copy of its state, is in tests/teleport/test_two_nodes.py."""
+
+    def running() -> list[str]:
+        return sorted(i["InstanceId"] for i in instances(account) if i["State"]["Name"] == "running")
+
+    def tables() -> int:
+        return len(account.client("dynamodb").list_tables()["TableNames"])
+
+    shell.run("pulumi stack init dev; pulumi config set teleport-eks:kubeconfig ~/.kube/config")
+    shell.run("pulumi config set teleport-eks:protect true; pulumi up")
+    prepare, begin, switch, back, end = [block.commands for block in blocks(ROOT / "docs/high-availability.md")]
+    shell.run(prepare)
+    before = running()
+    shell.run(begin)
+    assert running() == before, "it goes on"
+    assert tables() == 2
+    shell.run(switch)
+    hosts = running()
+    assert len(hosts) == 2
+    assert not set(before) & set(hosts)
+    shell.run(back)
+    (host,) = set(running()) - {*hosts}
+    assert set(running()) == {host, *hosts}, "they go on"
+    shell.run(end)
+    assert running() == [host]
+    assert tables() == 0
+    assert shell.run("pulumi stack output hostname").strip() == "teleport.example.com"
+    shell.run("pulumi config set teleport-eks:protect false; pulumi up; pulumi destroy")
     assert core.read_namespaced_config_map("aws-auth", "kube-system").data == AWS_AUTH
 
 
