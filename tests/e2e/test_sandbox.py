@@ -103,6 +103,8 @@ def test_up_change_and_down(project: Path) -> None:
     assert changes(stack.refresh().summary.resource_changes) == {"delete": 1}
     assert changes(stack.up().summary.resource_changes) == {"create": 1}
 
+    two_hosts = Shell(project, dict(os.environ)).run("make up TOPOLOGY=ha")
+    assert re.search(r"^  instanceId +i-\w+,i-\w+$", two_hosts, re.MULTILINE)
     assert "aws-auth is byte for byte what it was" in sandbox(project, "down")
     assert running(project) == []
     assert not (project / ".sandbox").exists()
