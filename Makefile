@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 # Debian packages that the tests of the host's files need.
-DEBIAN := cloud-init curl e2fsprogs faketime git iproute2 mount openssl procps systemd util-linux xfsprogs
+DEBIAN := cloud-init curl e2fsprogs faketime git haproxy iproute2 mount openssl procps systemd util-linux xfsprogs
 RUN := .venv/bin/python
 # Some tests need root. In CI we use sudo; elsewhere the tests say that they need root.
 AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E))

@@ -17,4 +17,5 @@ class Port(IntEnum):
     AUTH = 3025
     KUBERNETES = 3026
     KUBERNETES_SERVICE = 3027  # Teleport requires a port for it; only the proxy itself uses it
+    OTHER_AUTH = 3028  # with topology ha, on loopback only: HAProxy, in front of both hosts' auth services
     WEB = 3080

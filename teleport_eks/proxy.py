@@ -18,9 +18,8 @@ from teleport_eks.credentials import Credentials
 from teleport_eks.host import BootArgs, ProxyHost, ProxyHostArgs
 from teleport_eks.host_group import ProxyHostGroup, ProxyHostGroupArgs
 from teleport_eks.identity import ProxyIdentity, ProxyIdentityArgs
-from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
+from teleport_eks.network import BETWEEN_HOSTS, ProxyNetwork, ProxyNetworkArgs, rules
 from teleport_eks.next_steps import next_steps, objects_directory
-from teleport_eks.ports import Port
 from teleport_eks.recordings import ProxyRecordings, ProxyRecordingsArgs
 from teleport_eks.settings import Settings
 from teleport_eks.state import ProxyState, ProxyStateArgs
@@ -137,7 +136,7 @@ class TeleportProxy(pulumi.ComponentResource):
                     listener_mode=settings.listener_mode,
                     balancer_cidrs=[each.cidr for each in subnets] if balancer else [],
                 ),
-                between_hosts={Port.NODE: "SSH node, from the other host"} if balancer else {},
+                between_hosts=BETWEEN_HOSTS if balancer else {},
             ),
             opts=child,
         )

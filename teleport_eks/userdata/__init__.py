@@ -70,7 +70,13 @@ _RECORDINGS = {
 _NODES = {
     "nodes.sh": (f"{_SCRIPTS}/nodes.sh", "0644"),
     "nodes.conf": (f"{_UNITS}/teleport-access.service.d/nodes.conf", "0644"),
+    "peer": (f"{_SCRIPTS}/peer", "0755"),
+    "teleport-peer.service": (f"{_UNITS}/teleport-peer.service", "0644"),
+    "teleport-peer.timer": (f"{_UNITS}/teleport-peer.timer", "0644"),
+    "teleport-forwarder.service": (f"{_UNITS}/teleport-forwarder.service", "0644"),
+    "forwarder.conf": (f"{_UNITS}/teleport.service.d/forwarder.conf", "0644"),
 }
+_NODES_TEMPLATES = {"haproxy.cfg.j2": ("/etc/teleport-eks/haproxy.cfg", "0644")}
 # With topology: ha, unless the certificate is the operator's own.
 _ISSUE = {"issue": (f"{_SCRIPTS}/issue", "0755")}
 # What takes the place of a file in files/ if the certificate is the operator's own.
@@ -210,7 +216,7 @@ def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
     nodes, own_certificate = config.settings.topology == "ha", config.settings.certificate_arn
     static |= _RECORDINGS if config.recordings_url and not nodes else {}
     static |= (_NODES if own_certificate else _NODES | _ISSUE) if nodes else {}
-    templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {})
+    templates = _TEMPLATES | (_LOGS_TEMPLATES if logs else {}) | (_NODES_TEMPLATES if nodes else {})
     instead = _OWN_CERTIFICATE if own_certificate else _SHARED_CERTIFICATE if nodes else {}
     ca = config.settings.private_ca
     texts = [

@@ -90,7 +90,8 @@ def missing() -> str:
     """What this machine lacks for the rig, in one line. Empty if nothing is missing."""
     if os.geteuid():
         return "the boot rig makes namespaces, mounts and loop devices: run it as root"
-    packages = {"mkfs.xfs": "xfsprogs", "losetup": "mount", "unshare": "util-linux", "curl": "curl", "ip": "iproute2"}
+    packages = {"mkfs.xfs": "xfsprogs", "losetup": "mount", "unshare": "util-linux", "ip": "iproute2"}
+    packages |= {name: name for name in ("curl", "haproxy")}
     lacking = [package for program, package in packages.items() if not shutil.which(program)]
     lacking += [] if libfaketime() else ["faketime"]
     return f"apt-get install {' '.join(lacking)}" if lacking else ""
@@ -153,12 +154,17 @@ class Fault:
 
 
 def answer_metadata(request: Request) -> Response:
-    """The instance metadata service. It allows IMDSv2 only, as the instance is set up."""
-    if (request.method, request.path) == ("PUT", "/latest/api/token"):
+    """The instance metadata service. It allows IMDSv2 only, as the instance is set up.
+
+    A host that is not the only one has an address of its own, and asks below it.
+    """
+    own, _, path = request.path.lstrip("/").partition("latest/")
+    if (request.method, path) == ("PUT", "api/token"):
         return Response("token", 200 if "X-aws-ec2-metadata-token-ttl-seconds" in request.headers else 400)
     if request.headers.get("X-aws-ec2-metadata-token") != "token":
         return Response(status=401)
-    return Response(ADDRESS, 200 if request.path == "/latest/meta-data/public-ipv4" else 404)
+    found = {"meta-data/public-ipv4": ADDRESS, "meta-data/local-ipv4": own.rstrip("/")}.get(path)
+    return Response(found, 200 if found else 404)
 
 
 GITHUB = "github.com", "api.github.com", "token.actions.githubusercontent.com"

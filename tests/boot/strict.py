@@ -70,8 +70,7 @@ def check_config(text: str) -> list[str]:
         "proxy_service.acme and https_keypairs exclude each other": {"acme", "https_keypairs"} <= proxy.keys(),
         "proxy_service.public_addr must be one address": isinstance(proxy.get("public_addr"), list),
         "kubernetes_service.listen_addr is required in the proxy's own process": kube and "listen_addr" not in kube,
-        "auth_server and proxy_server are for hosts without an auth service": {"auth_server", "proxy_server"}
-        & set(config.get("teleport") or {}),
+        "proxy_server is for hosts without a proxy service": "proxy_server" in (config.get("teleport") or {}),
     }
     if auth.get("proxy_listener_mode") == "separate":
         # v3 opens no listener by itself, and the clients of this mode look for all of them.

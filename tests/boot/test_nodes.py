@@ -1,15 +1,23 @@
 """Several nodes, which share one certificate: who asks for it, and what happens if that one dies."""
 
+import contextlib
 import dataclasses
+import socket
+import socketserver
 import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from teleport_eks.ports import Port
 from teleport_eks.settings import Settings
-from tests.boot.rig import ACCESS, BOOT, CERTIFICATE, REFUSED, Host, Rig, libfaketime
+from tests.boot.rig import ACCESS, BOOT, CERTIFICATE, IMDS, REFUSED, Host, Rig, libfaketime
 from tests.waiting import wait_for
 
-MAINTENANCE = "teleport-maintenance"
+MAINTENANCE, PEER = "teleport-maintenance", "teleport-peer"
+HAPROXY = "/etc/teleport-eks/haproxy.cfg"
 CLAIM = "/var/lib/teleport/claim-{}"  # what a node has seen of another's claim, and since when
 ISSUE = "/usr/local/lib/teleport-eks/issue"
 WAITS = "another node asks for a certificate"
@@ -21,12 +29,39 @@ def moved(settings: Settings, port: int) -> Settings:
     return kind.model_construct(**dict(settings))
 
 
+class Auth(socketserver.ThreadingTCPServer):
+    """A node's auth service, which says where it is. Each connection is open until one side ends it."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, address: str) -> None:
+        super().__init__((address, int(Port.AUTH)), socketserver.BaseRequestHandler)
+        self.open = set[socket.socket]()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the library's
+        self.open.add(request)
+        with contextlib.suppress(OSError):
+            request.sendall(str(self.server_address[0]).encode())
+            request.recv(1)
+
+    def die(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for connection in self.open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 class Nodes:
-    """The nodes of one stack, and what they share. They differ in their web port, because they are in one network."""
+    """The nodes of one stack, and what they share. They are in one network, so they differ in their web port, and each
+    has an address of its own where instances have 127.0.0.1 for themselves.
+    """
 
     def __init__(self, rig: Rig) -> None:
         self.rig, self.world = rig, rig.world
         self.table = f"state-{rig.number}"
+        self.auths: dict[str, Auth] = {}
         self.table_api = self.world.aws("dynamodb")
         keys = {"HashKey": "HASH", "FullPath": "RANGE"}
         self.table_api.create_table(
@@ -57,10 +92,31 @@ class Nodes:
         node.power_on()
         node.write("/var/lib/cloud/data/instance-id", f"i-{node.name}")
         node.write_user_data()
-        node.configure(LOOK="0.1")
+        address = self.address(node)
+        node.write(HAPROXY, node.read(HAPROXY).replace("127.0.0.1", address))
+        node.configure(LOOK="0.1", AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{IMDS}/{address}")
         node.succeed(BOOT)
         self.world.clear()
         return node
+
+    def address(self, node: Host) -> str:
+        return f"127.0.0.{11 + self.rig.hosts.index(node)}"
+
+    def reached(self, node: Host) -> tuple[str, socket.socket]:
+        """Where the auth service is to which the node's services come, and the connection, which is still open."""
+        connection = socket.create_connection((self.address(node), int(Port.OTHER_AUTH)), 10)
+        return connection.recv(100).decode(), connection
+
+    def wait_reaches(self, node: Host, other: Host) -> socket.socket:
+        wanted, found = self.address(other), []
+
+        def look() -> bool:
+            with contextlib.suppress(OSError):
+                found.append(self.reached(node))
+            return bool(found) and found[-1][0] == wanted
+
+        wait_for(look, f"{node.name} does not reach {other.name}")
+        return found[-1][1]
 
     def item(self, name: str) -> dict[str, str]:
         key = {"HashKey": {"S": "teleport-eks"}, "FullPath": {"S": name}}
@@ -89,8 +145,11 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(rig: Rig) -> Nodes:
-    return Nodes(rig)
+def nodes(rig: Rig) -> Iterator[Nodes]:
+    made = Nodes(rig)
+    yield made
+    for auth in made.auths.values():
+        auth.die()
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -360,3 +419,41 @@ def test_one_node_at_a_time_reboots(nodes: Nodes) -> None:
     let_claims_age(second, "reboot")
     second.succeed(MAINTENANCE)
     assert second.path("/run/rig/reboot").exists()
+
+
+def test_services_use_the_auth_service_of_another_node_and_their_own_if_there_is_no_other(nodes: Nodes) -> None:
+    def start_auth(node: Host) -> None:
+        nodes.auths[node.name] = Auth(nodes.address(node))
+
+    first = nodes.add()
+    first.succeed(PEER)
+    start_auth(first)
+    nodes.wait_reaches(first, first)  # a node alone starts
+
+    second = nodes.add()
+    for node in (second, first):  # in this order the second one reads what the first one wrote before
+        node.succeed(PEER)
+    own = nodes.wait_reaches(first, first)
+    start_auth(second)
+    assert own.recv(1) == b"", "HAProxy ends connections to the own one when the other one is up"
+    kept = nodes.wait_reaches(first, second)
+    nodes.wait_reaches(second, first)
+
+    assert f"teleport-eks: step {PEER}" not in first.succeed(PEER).console, "nothing is new"
+    kept.setblocking(False)
+    with pytest.raises(BlockingIOError):  # still open
+        kept.recv(1)
+
+    second.power_off()
+    nodes.auths.pop(second.name).die()
+    nodes.wait_reaches(first, first)
+    third = nodes.add()
+    for node in (third, first):
+        node.succeed(PEER)
+    start_auth(third)
+    nodes.wait_reaches(first, third)
+    nodes.wait_reaches(third, first)
+
+    nodes.world.fault("DynamoDB_", "fail", body=b"{}")
+    first.fail(PEER, "cannot write to the table")
+    nodes.wait_reaches(first, third)

@@ -85,7 +85,7 @@ def test_the_firewall_admits_the_balancer_and_the_other_host() -> None:
     asks = [(rule["fromPort"], rule["cidrIpv4"]) for rule in rules if rule["description"] == "load balancer"]
     assert asks == [(3080, "10.0.2.0/24"), (3080, "10.0.3.0/24")]
     own = [rule for rule in rules if rule.get("referencedSecurityGroupId") == rule["securityGroupId"]]
-    assert [rule["fromPort"] for rule in own] == [3022]
+    assert [rule["fromPort"] for rule in own] == [3022, 3025]
 
 
 @pytest.mark.parametrize("protect", ["true", "false"])

@@ -166,7 +166,10 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     ]
     # The recordings are in the bucket while the session goes on, so there are none to copy.
     assert names == [
-        {"nodes.sh", "nodes.conf", "issue"},
+        {
+            *("nodes.sh", "nodes.conf", "issue", "haproxy.cfg", "forwarder.conf"),
+            *("peer", "teleport-peer.service", "teleport-peer.timer", "teleport-forwarder.service"),
+        },
         {"recordings", "recordings.conf", "teleport-recordings.service"},
     ]
     changed = {Path(path).name for path in single.keys() & nodes.keys() if single[path] != nodes[path]}
@@ -178,7 +181,7 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     assert nodes[f"{scripts}/issue"] == single[f"{scripts}/certificate"]
     assert nodes[f"{scripts}/bootstrap"] == single[f"{scripts}/bootstrap"].replace(
         "trap pause_when_failed", f". {scripts}/nodes.sh\ntrap pause_when_failed"
-    )
+    ).replace("missing=() name\n", "missing=() name\n  wanted+=(haproxy)\n")
     storage = strict.load(nodes["/etc/teleport.yaml"])["teleport"]["storage"]
     assert storage["audit_events_uri"][0] == f"dynamodb://{NODES.events_table}", "Teleport searches the first one"
     assert storage["audit_events_uri"][1:] == ["file:///var/lib/teleport/log/events"], "the CloudWatch agent reads it"
@@ -192,7 +195,7 @@ def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group(conf
     written = files(config)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
-    services = {Path(path).stem for path in files(EVERYTHING) if path.endswith(".service")}
+    services = {Path(path).stem for path in {*files(EVERYTHING), *written} if path.endswith(".service")}
     assert set(journal["units"]) == services
     assert journal["log_group_name"] == audit["log_group_name"] == "/teleport-eks/dev"
     # Not the link: the agent would stay with the day to which it leads when it starts.
@@ -243,7 +246,7 @@ def test_the_script_names_only_ports_of_the_proxy():
     "name",
     [
         *("common.sh", "bootstrap", "certificate", "own-certificate", "dns-challenge", "maintenance"),
-        *("recordings", "signals", "nodes.sh", "shared-certificate"),
+        *("recordings", "signals", "nodes.sh", "peer", "shared-certificate"),
     ],
 )
 def test_shellcheck(name: str):
@@ -259,7 +262,7 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
     written = {**files(NODES), **files(EVERYTHING)}
-    programs = ("/usr/local/bin/teleport", "/usr/bin/dnf", "/usr/bin/systemctl")
+    programs = ("/usr/local/bin/teleport", "/usr/bin/dnf", "/usr/bin/systemctl", "/usr/sbin/haproxy")
     for path, text in {**written, **dict.fromkeys(programs, "#!/bin/sh\n")}.items():
         here = tmp_path / path.lstrip("/")
         here.parent.mkdir(parents=True, exist_ok=True)

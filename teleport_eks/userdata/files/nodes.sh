@@ -13,8 +13,12 @@ volume() {
   mountpoint -q "$data" || mount --bind "$data" "$data" >&2 || fail "mount --bind $data"
   # User data is the same on all nodes.
   sed -i "s/^  nodename: .*/  nodename: $node/" /etc/teleport.yaml || fail "cannot write /etc/teleport.yaml"
+  systemctl start --no-block teleport-peer.service >&2 || true
   say "this is $node; its state is in the table $STATE_TABLE"
 }
+
+# Teleport's services reach the auth service through HAProxy only.
+runnable() { [[ -x $releases/current/teleport && -s $kubeconfig ]] && command -v haproxy >/dev/null; }
 
 # EC2 gives each node an address when it starts.
 address() { :; }

@@ -1,7 +1,8 @@
 """Stand-in systemctl: runs the host's units as systemd does.
 
 It knows conditions, environment files, ExecStart, the runtime and log directories, and the sandboxing that can break a
-script: capabilities, no-new-privileges and the read-only file system. It restarts no unit and runs no timer: tests do.
+script: the user, capabilities, no-new-privileges and the read-only file system. It restarts no unit and runs no timer:
+tests do.
 """
 
 import os
@@ -43,6 +44,8 @@ def read_environment(values):
 
 def add_sandbox(values, command):
     """The command with the unit's restrictions. A mount namespace has its read-only file system."""
+    if "DynamicUser" in values:
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
     if "NoNewPrivileges" in values:
         kept = "".join(f",+{name.removeprefix('CAP_').lower()}" for name in values["CapabilityBoundingSet"])
         command = ["setpriv", "--no-new-privs", f"--bounding-set=-all{kept}", *command]
@@ -150,9 +153,11 @@ def main(verb, *rest):
         (STATE / "reboot").touch()
     code = 0
     for unit in (name for name in rest if not name.startswith(("-", "dnf-"))):
-        if verb in ("stop", "restart", "kill"):
+        if verb == "try-restart" and not is_alive(unit):
+            continue
+        if verb in ("stop", "restart", "try-restart", "kill"):
             stop(unit)
-        if verb in ("start", "restart") or (verb == "enable" and "--now" in rest):
+        if verb in ("start", "restart", "try-restart") or (verb == "enable" and "--now" in rest):
             code = start(unit, "--no-block" not in rest) or code
     return code
 
