@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from teleport_eks.errors import Problem, as_yaml, refuse
-from teleport_eks.network import rules
+from teleport_eks.network import BETWEEN_HOSTS, rules
 from teleport_eks.ports import Port
 
 NAMESPACE = "teleport-eks"
@@ -754,6 +754,8 @@ class Settings(_Model):
         admin = info.data.get("admin_cidrs", ())
         mode = info.data.get("listener_mode", "separate")
         count = len(rules(cidrs, admin, http_challenge=not info.data.get("hosted_zone"), listener_mode=mode))
+        if info.data.get("topology") == "ha":
+            count += 2 + len(BETWEEN_HOSTS)  # from the balancer in two zones, and from the other host
         if count > MOST_RULES:
             raise ValueError(
                 f"{len(cidrs)} ranges here and {len(admin)} in adminCidrs make {count} firewall rules, and a security "

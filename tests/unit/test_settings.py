@@ -262,6 +262,7 @@ def test_sixty_firewall_rules_are_accepted() -> None:
     full = {"clientCidrs": json.dumps(ranges(12)), "adminCidrs": json.dumps(ranges(4))}
     assert parse({**CONFIG, **zone, **full}, "x")
     assert "make 61 firewall rules" in message(**full)  # port 80 too, without a zone
+    assert "make 64 firewall rules" in message(**HA, **full)  # of the balancer and the other host too
 
 
 @pytest.mark.parametrize("key", ["githubClientSecret", "githubClientSecre", "kubeconfig"])
