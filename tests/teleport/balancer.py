@@ -12,26 +12,17 @@ class Balancer(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = daemon_threads = True
 
-    def __init__(self, port: int, nodes: list[str], target: int = 0) -> None:
+    def __init__(self, port: int, nodes: list[str]) -> None:
         super().__init__(("127.0.0.1", port), socketserver.BaseRequestHandler)
-        self.nodes, self.target = nodes, target or port
-        self._passed = set[socket.socket]()
+        self.nodes, self.port = nodes, port
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the library's
         for node in self.nodes:
-            with contextlib.suppress(OSError), socket.create_connection((node, self.target)) as server:
-                self._passed.add(server)
+            with contextlib.suppress(OSError), socket.create_connection((node, self.port)) as server:
                 threading.Thread(target=copy, args=(server, request), daemon=True).start()
                 copy(request, server)
-                self._passed.discard(server)
                 return
-
-    def cut(self) -> None:
-        """Ends what is open, as HAProxy does with ``on-marked-up shutdown-backup-sessions``."""
-        for server in list(self._passed):
-            with contextlib.suppress(OSError):
-                server.shutdown(socket.SHUT_RDWR)
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:

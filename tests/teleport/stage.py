@@ -123,7 +123,7 @@ class Site:
 
     # -- the host ----------------------------------------------------------------------------------
 
-    def new_host(self, volume: Volume | None = None, /, **changes: str) -> Host:
+    def new_host(self, volume: Volume | None = None, /, **changes: str | None) -> Host:
         """An instance with the stack's user data, in which no unit was started. Its data is on the site's volume."""
         host = self.rig.host(volume or self.volume, hostname=NAME, teleport_version=self.version, **changes)
         # The real Teleport needs more time than the stand-ins, whose times these are.

@@ -11,7 +11,7 @@ import pexpect
 import pytest
 import yaml
 
-from tests.boot.rig import Host
+from tests.boot.rig import IMDS, Host
 from tests.teleport.balancer import Balancer
 from tests.teleport.stage import Site
 from tests.waiting import wait_for
@@ -19,6 +19,9 @@ from tests.waiting import wait_for
 A, B = "127.0.0.11", "127.0.0.12"
 GET = "kubectl", "get", "pods", "-n", "shop"
 BUCKET, STATE, EVENTS = "teleport-recordings-7654321", "teleport-state", "teleport-events"
+TELEPORT, HAPROXY = "/etc/teleport.yaml", "/etc/teleport-eks/haproxy.cfg"
+# Where this host's HAProxy has connections. `ss` names only processes that the host sees.
+OPEN = "ss -Htnp state established dport = :3025 | grep haproxy | awk '{ print $4 }'"
 SQLITE = {"type": "sqlite", "path": "/var/lib/teleport/backend"}
 # What Teleport asks of tables that are there already. The last ones are rare.
 TABLE = ("DescribeTable", "DescribeTimeToLive", "GetItem", "PutItem", "Query", "DeleteItem")
@@ -56,19 +59,23 @@ class Nodes:
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": region})
         self.declared = self.tables()
         self.state = {"type": "dynamodb", "region": region, "table_name": STATE}
-        self.storage = {
-            **self.state,
-            "audit_events_uri": [f"dynamodb://{EVENTS}"],
-            "audit_sessions_uri": f"s3://{BUCKET}/records?region={region}&disablesse=true",
+        zone = site.world.aws("route53").create_hosted_zone(Name="nip.io", CallerReference=STATE)["HostedZone"]["Id"]
+        self.changes = {
+            "topology": "ha",
+            "public_ip": None,
+            "volume_id": None,
+            "state_table": STATE,
+            "events_table": EVENTS,
+            "recordings_url": f"s3://{BUCKET}/records",
+            "dns_zone_id": zone.rpartition("/")[2],
         }
         self.clone(SQLITE, self.state)
         site.host.power_off()
         site.world.clear()
         self.balancers = [Balancer(port, [A, B]) for port in (3080, 3023, 3024, 3026)]
-        # A node's services use the other node's auth service, and their own only if there is no other. So the process
-        # that has a recording's last part is not the one that makes it.
-        self.auth = {A: Balancer(3125, [B, A], 3025), B: Balancer(3225, [A, B], 3025)}
-        self.hosts = {address: self.start(address) for address in (A, B)}
+        self.hosts: dict[str, Host] = {}
+        for address in (A, B):
+            self.start(address)
 
     def clone(self, source: dict[str, str], target: dict[str, str]) -> None:
         """Stops Teleport on the site's host, and copies its state to where there is none."""
@@ -79,26 +86,34 @@ class Nodes:
         host.write("/root/clone.yaml", yaml.safe_dump({"src": source, "dst": target}))
         host.sh("set -a; . /etc/rig.env; teleport backend clone --config=/root/clone.yaml")
 
-    def start(self, address: str) -> Host:
-        """A new instance with an address of its own."""
-        host = self.site.new_host(self.site.rig.volume())
-        config = yaml.safe_load(host.read("/etc/teleport.yaml").replace("0.0.0.0:", f"{address}:"))
-        auth = f"127.0.0.1:{self.auth[address].server_address[1]}"
-        config["teleport"] |= {"nodename": address, "storage": self.storage, "auth_server": auth}
-        config["auth_service"]["session_recording"] = "node-sync"
-        del config["auth_service"]["public_addr"]  # the name is the balancer's
+    def start(self, address: str) -> None:
+        """A new instance, with this address where one that shares no network has all of its own."""
+        host = self.site.new_host(**self.changes)
+        host.write("/var/lib/cloud/data/instance-id", f"i-{host.name}")
+        host.configure(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{IMDS}/{address}")
+        for file in (TELEPORT, HAPROXY):
+            text = host.read(file)
+            for own in ("0.0.0.0:", "127.0.0.1:"):
+                text = text.replace(own, f"{address}:")
+            host.write(file, text)
         # Each proxy uses its own Kubernetes service, as with 127.0.0.1 on instances that share no network.
-        config["kubernetes_service"] |= {"listen_addr": f"{address}:3027", "public_addr": "own.internal:3027"}
+        host.sh(f"sed -i 's/^kubernetes_service:/&\\n  public_addr: own.internal:3027/' {TELEPORT}")
         host.write("/etc/hosts", f"{host.read('/etc/hosts')}\n{address} own.internal\n")
-        host.write("/etc/teleport.yaml", yaml.safe_dump(config), 0o600)
         self.use(address)
         for unit in ("teleport-bootstrap", "teleport-certificate"):
             run = host.start(unit, timeout=120)
-            assert run.code == 0, f"{run}\n{host.read('/var/log/rig/teleport.log')[-5000:]}"
+            assert run.code == 0, f"{run}\n{host.read('/var/log/rig/teleport.service.log')[-5000:]}"
         host.wait_trusted()
-        for balancer in self.auth.values():
-            balancer.cut()  # whoever was alone used its own
-        return host
+        self.hosts[address] = host
+        for node in [*self.hosts.values()][::-1]:  # so that the last one finds the first one, and it finds the last one
+            node.succeed("teleport-peer")
+        if len(self.hosts) == 2:
+            wait_for(self.lead_to_each_other, "a node's services stay with their own auth service")
+
+    def lead_to_each_other(self) -> bool:
+        """Do all connections of a node's services end at the other node's auth service?"""
+        found = {address: set(host.sh(OPEN).split()) for address, host in self.hosts.items()}
+        return found == {A: {f"{B}:3025"}, B: {f"{A}:3025"}}
 
     def use(self, *addresses: str) -> None:
         """The balancer passes new connections to these nodes."""
@@ -117,7 +132,7 @@ class Nodes:
         """To a single host on the first volume, with the state of the nodes."""
         for host in self.hosts.values():
             host.power_off()
-        for balancer in [*self.balancers, *self.auth.values()]:
+        for balancer in self.balancers:
             balancer.shutdown()
             balancer.server_close()
         host = self.site.host = self.site.new_host()
@@ -181,7 +196,7 @@ def test_a_node_is_lost(nodes: Nodes, lost: str, other: str) -> None:
     nodes.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": done})
     assert "said-42" in olga.can("tsh", "play", "--format=text", place["Key"].split("/")[1].removesuffix(".tar"))
 
-    nodes.hosts[lost] = nodes.start(lost)
+    nodes.start(lost)
     cleo.can(*GET)
 
 
