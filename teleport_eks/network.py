@@ -21,7 +21,10 @@ CLIENT_PORTS = {  # by listenerMode
 }
 ADMIN_PORTS = {Port.SSH: "SSH", Port.NODE: "SSH node", Port.AUTH: "auth"}
 # What several hosts reach at each other.
-BETWEEN_HOSTS = {Port.NODE: "SSH node, from the other host", Port.AUTH: "auth, from the other host"}
+BETWEEN_HOSTS: Mapping[int, str] = {
+    Port.NODE: "SSH node, from the other host",
+    Port.AUTH: "auth, from the other host",
+}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Stand-in systemctl: runs the host's units as systemd does.
 
 It knows conditions, environment files, ExecStart, the runtime and log directories, and the sandboxing that can break a
-script: the user, capabilities, no-new-privileges and the read-only file system. It restarts no unit and runs no timer: tests do.
+script: the user, capabilities, no-new-privileges and the read-only file system. It restarts no unit and runs no timer:
+tests do.
 """
 
 import os
