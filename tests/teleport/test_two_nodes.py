@@ -90,7 +90,10 @@ class Nodes:
         """A new instance, with this address where one that shares no network has all of its own."""
         host = self.site.new_host(**self.changes)
         host.write("/var/lib/cloud/data/instance-id", f"i-{host.name}")
-        host.configure(AWS_EC2_METADATA_SERVICE_ENDPOINT=f"http://127.0.0.1:{IMDS}/{address}")
+        # As many attempts as the AWS SDK makes by itself. With the rig's one, Teleport ends if one request fails as it
+        # starts.
+        metadata = f"http://127.0.0.1:{IMDS}/{address}"
+        host.configure(AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata, AWS_MAX_ATTEMPTS="3")
         for file in (TELEPORT, HAPROXY):
             text = host.read(file)
             for own in ("0.0.0.0:", "127.0.0.1:"):
