@@ -1,4 +1,4 @@
-"""Several nodes, which share one certificate: who asks for it, and what happens if that one dies."""
+"""Several nodes: which one asks for the certificate they share, what if that one dies, and how they find each other."""
 
 import contextlib
 import dataclasses
