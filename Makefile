@@ -10,7 +10,7 @@ AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E
 # The libraries are large. Compile them once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-tools docs stack who fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
+.PHONY: test-tools docs stack who fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench bench-report clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -78,8 +78,12 @@ who: setup ## which people have access through STACK=name; JSON=--json
 docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings
 	@$(RUN) -m docs.generate
 
-bench: setup ## compare the aws-auth editor with other tools, on a real API server
-	@$(RUN) -m bench.aws_auth
+bench: setup ## measure what costs time, memory or bytes: one line per figure; BENCH="preview fleet aws-auth user-data"
+	@$(RUN) -m bench $(BENCH)
+
+bench-report: setup ## the same, and write docs/performance.md with plots
+	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet --inexact --group bench
+	@$(RUN) -m bench $(BENCH) --report
 
 clean: down ## do what down does, and remove the environment
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis
