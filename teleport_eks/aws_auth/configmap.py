@@ -172,7 +172,8 @@ def edit(client: ApiClient, change: Callable[[Data], Data], *, dry_run: bool = F
             kind = UnreachableError if now > answered + PATIENCE_UNANSWERED else RefusedError
             raise kind(f"gave up after {now - began:.0f} seconds: {problem}")
         time.sleep(random.uniform(0, pause))  # noqa: S311 - not for a secret
-        pause = min(2 * pause, 15)
+        # Not longer, because of a hundred writers the last ones would only wait for the end of their pauses.
+        pause = min(2 * pause, 4)
 
 
 def _explain(error: ApiException) -> str:
