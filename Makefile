@@ -81,9 +81,9 @@ docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from th
 bench: setup ## measure what costs time, memory or bytes: one line per figure; BENCH="preview fleet aws-auth user-data"
 	@$(RUN) -m bench $(BENCH)
 
-bench-report: setup ## the same, and write docs/performance.md with plots
+bench-report: setup ## the same, and write docs/performance.md with plots; REMARK="a sentence for it"
 	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet --inexact --group bench
-	@$(RUN) -m bench $(BENCH) --report
+	@$(RUN) -m bench $(BENCH) --report --remark "$(REMARK)"
 
 clean: down ## do what down does, and remove the environment
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the project, one line per figure.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; default: all")
     parser.add_argument("--report", action="store_true", help="write docs/performance.md and its plots")
+    parser.add_argument("--remark", default="", help="a sentence for the report")
     args = parser.parse_args()
     if wrong := set(args.names) - set(BENCHES):
         parser.error(f"there is no benchmark {', '.join(sorted(wrong))}; there are: {', '.join(BENCHES)}")
@@ -27,7 +28,7 @@ def main() -> None:
         BENCHES[name].measure(results)
     results.add("bench.took", (time.monotonic() - began) / 60, "min", most=10)
     if args.report:
-        report.write(results)
+        report.write(results, args.remark)
 
 
 if __name__ == "__main__":
