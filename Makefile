@@ -35,7 +35,8 @@ down: setup ## destroy the dev stack and stop its servers
 	@$(RUN) -m sandbox down
 
 test: lint test-tools ## run all tests and checks that must pass
-	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2 --dist loadgroup
+	@# A file stays in one process, so that what its tests share is made once. The longest files come first.
+	@$(RUN) -m pytest tests/e2e tests/cluster tests/unit -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-boot
 	@$(if $(TELEPORT),$(MAKE) --no-print-directory test-teleport,echo "test-teleport: NOT RUN, it needs a release of Teleport: make test TELEPORT=folder")
 

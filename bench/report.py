@@ -70,7 +70,10 @@ def _plot(curve: Curve, file: Path) -> None:
     pygal = importlib.import_module("pygal")  # only here, because only `make bench-report` installs it
     # Colours that can be read on white and on black.
     colors = ("#3b82f6", "#d97706", "#10b981", "#db2777")
-    gray = dict.fromkeys(("foreground", "foreground_strong", "foreground_subtle"), "#808080")
+    gray = dict.fromkeys(
+        ("foreground", "foreground_strong", "foreground_subtle", "guide_stroke_color", "major_guide_stroke_color"),
+        "#808080",
+    )
     style = pygal.style.Style(background="transparent", plot_background="transparent", colors=colors, **gray)
     chart = pygal.XY(
         style=style, x_title=curve.x, y_title=curve.y, width=800, height=400, js=(), include_x_axis=True,
