@@ -13,7 +13,6 @@ from sandbox.engine import ROOT
 from tests.e2e.inventory import instances, made, parameters, user_data
 from tests.e2e.world import World, new_world
 
-
 # Until the settings take it, another program runs the project's own.
 PROGRAM = f"""
 import runpy
