@@ -1,15 +1,23 @@
-"""Makes a flat program of a stack's state: one statement for each resource, with values instead of look-ups."""
+"""Makes a flat program of a stack's state: one statement for each resource.
+
+Of look-ups it has the two that every such program needs, the cluster's and the image's. All else are values.
+"""
 
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from teleport_eks.host import AMI_ARCHITECTURE, AMI_PARAMETER
+
 HEAD = """\
 import pulumi
 import pulumi_aws as aws
 import pulumi_command as command
 import pulumi_kubernetes as kubernetes
+
+aws.eks.get_cluster(name="demo")
+aws.ssm.get_parameter_output(name="{image}")
 
 
 def after(value, *resources):
@@ -56,7 +64,8 @@ def flat(state: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             arguments.append(f"opts=pulumi.ResourceOptions(provider={names[provider]})")
         name = r["urn"].rpartition("::")[2]
         lines.append(f"{names[r['urn']]} = {_class(r['type'])}({name!r}, {', '.join(arguments)})\n")
-    return HEAD + "".join(lines), {**state, "resources": [stack, *custom]}
+    head = HEAD.format(image=AMI_PARAMETER.format(AMI_ARCHITECTURE["amd64"]))
+    return head + "".join(lines), {**state, "resources": [stack, *custom]}
 
 
 def _class(kind: str) -> str:
