@@ -324,8 +324,11 @@ async def _look_up(
     settings: Settings, stack: str, opts: pulumi.InvokeOptions | None
 ) -> tuple[list[Cluster], list[Subnet], list[RouteTable], list[Volume]]:
     """All that is looked up, side by side where one does not need the other, so that it takes three round trips."""
+    # Before the first answer, the engine starts the AWS provider. Meanwhile, import the largest part of the SDK.
+    loaded = asyncio.get_running_loop().run_in_executor(None, lambda: aws.ec2.Instance)
     volumes = asyncio.ensure_future(_look_up_volumes(settings, stack, opts))
     clusters = _look_up_clusters(settings, stack, opts)
+    await loaded
     if settings.subnet_id:
         return clusters, [await _look_up_subnet(settings.subnet_id, opts)], [], await volumes
     vpc_id = clusters[0].vpc_id
