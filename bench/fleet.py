@@ -26,7 +26,7 @@ def measure(results: Results) -> None:
         wrong = failed != [False, True, False, True] or mixed[2].changes != expected.changes
         results.add("fleet.wrong-summaries-when-some-fail", wrong, "summaries", most=0)
         took = {size: _preview(account, [good] * size)[0] for size in SIZES}
-    alone = took[1]
+        alone = sorted((took[1], *(_preview(account, [good])[0] for _ in range(4))), key=lambda each: each.cpu)[2]
     results.add("fleet.1-stack.cpu", alone.cpu, "s")
     for size in SIZES[1:]:
         many = took[size]
