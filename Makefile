@@ -10,7 +10,7 @@ AS_ROOT := $(if $(filter true,$(CI)),$(shell [ "$$(id -u)" = 0 ] || echo sudo -E
 # The libraries are large. Compile them once, not in each process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: test-tools docs stack who fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench clean
+.PHONY: test-tools docs stack who fleet-preview fleet-up fleet-drift help setup up preview down test lint format test-unit test-cluster test-boot test-teleport test-e2e bench bench-report clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to run
@@ -35,7 +35,8 @@ down: setup ## destroy the dev stack and stop its servers
 	@$(RUN) -m sandbox down
 
 test: lint test-tools ## run all tests and checks that must pass
-	@$(RUN) -m pytest tests/unit tests/cluster tests/e2e -n 2 --dist loadgroup
+	@# A file stays in one process, so that what its tests share is made once. The longest files come first.
+	@$(RUN) -m pytest tests/e2e tests/cluster tests/unit -n 2 --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory test-boot
 	@$(if $(TELEPORT),$(MAKE) --no-print-directory test-teleport,echo "test-teleport: NOT RUN, it needs a release of Teleport: make test TELEPORT=folder")
 
@@ -78,8 +79,12 @@ who: setup ## which people have access through STACK=name; JSON=--json
 docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings
 	@$(RUN) -m docs.generate
 
-bench: setup ## compare the aws-auth editor with other tools, on a real API server
-	@$(RUN) -m bench.aws_auth
+bench: setup ## measure what costs time, memory or bytes: one line per figure; BENCH="preview fleet aws-auth user-data"
+	@$(RUN) -m bench $(BENCH)
+
+bench-report: setup ## the same, and write docs/performance.md with plots; REMARK="a sentence for it"
+	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv sync --locked --quiet --inexact --group bench
+	@$(RUN) -m bench $(BENCH) --report --remark "$(REMARK)"
 
 clean: down ## do what down does, and remove the environment
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

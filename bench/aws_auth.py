@@ -1,15 +1,9 @@
-"""Compares this project's aws-auth editor with other tools: many writers at once, on a real API server.
+"""The aws-auth editor: large maps, many writers at once on a real API server, and other tools.
 
-The other tools are the pipeline of the 2019 guide, and keikoproj/aws-auth if the command ``aws-auth`` is on PATH.
-
-    python -m bench.aws_auth [--writers 30]
-
-It measures how many of the writers' entries are in the map at the end, how long that took, and which content of others
-was lost. Each writer is a process of its own, as if each ran on another machine. Much of its time is the start of that
-process; the row "in one process" leaves that out.
+The other tools are the pipeline of the 2019 guide, and keikoproj/aws-auth if the command ``aws-auth`` is on PATH. A
+writer of another tool, and of ours as a command, is a process of its own, as if each ran on another machine.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -18,14 +12,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import yaml
+from kubernetes.client import ApiException, CoreV1Api
 
+from bench.measure import Curve, Results, cost
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
-from teleport_eks.aws_auth.configmap import NAME, NAMESPACE, connect, edit, read, with_entry
+from teleport_eks.aws_auth import text
+from teleport_eks.aws_auth.configmap import NAME, NAMESPACE, connect, edit, with_entry
 from teleport_eks.aws_auth.text import Entry
 
 ACCOUNT = "arn:aws:iam::111122223333:role"
@@ -53,29 +51,35 @@ ROLE="    - rolearn: $ARN\n      username: teleport\n      groups:\n        - te
 """
 
 
+WRITERS, STORMS = 30, (1, 3, 10, 30, 100)
+ENTRIES = (0, 100, 1000, 5000)  # the last are close to the 1 MiB that a ConfigMap holds
+ITEM = """\
+- rolearn: {0}/some-team-with-a-name-{1:04}
+  username: 'some:{{{{SessionName}}}}'
+  groups:
+    - some:{1:04}
+    - all:developers:of:the:company
+"""
+TIMES = 3
+
 Writer = Callable[[str], object]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Compares ways to edit aws-auth when many writers run at once.")
-    parser.add_argument("--writers", type=int, default=30)
-    writers = parser.parse_args().writers
+def measure(results: Results) -> None:
+    _large_maps(results)
     kubectl = binaries("kubectl")["kubectl"]
     with tempfile.TemporaryDirectory() as folder, ControlPlane.start(Path(folder, "control-plane")) as plane:
-        api = connect(str(plane.kubeconfig))
+        api = CoreV1Api(connect(str(plane.kubeconfig)))
 
         def guide(arn: str) -> None:
             variables = {"ARN": arn, "FILE": f"{folder}/{arn.rpartition('/')[2]}.yaml", "KUBECTL": str(kubectl)}
             environment = {"PATH": os.defpath, "HOME": folder, "KUBECONFIG": str(plane.kubeconfig), **variables}
             subprocess.run(["bash", "-c", PIPELINE], env=environment, capture_output=True, check=False)
 
-        def keiko(arn: str, *more: str) -> None:
+        def keiko(arn: str) -> None:
             entry = ["--maproles", "--rolearn", arn, "--username", "teleport", "--groups", "teleport-group"]
-            program = ["aws-auth", "upsert", "--kubeconfig", str(plane.kubeconfig)]
-            subprocess.run([*program, *entry, *more], capture_output=True, check=False)
-
-        def keiko_retrying(arn: str) -> None:
-            keiko(arn, "--retry")
+            program = ["aws-auth", "upsert", "--retry", "--kubeconfig", str(plane.kubeconfig)]
+            subprocess.run([*program, *entry], capture_output=True, check=False)
 
         def command(arn: str, action: str = "add") -> None:
             options = ["--role-arn", arn, "--username", "teleport", "--group", "teleport-group"]
@@ -87,50 +91,70 @@ def main() -> None:
             edit(connect(str(plane.kubeconfig)), partial(with_entry, entry=entry))
 
         def data() -> dict[str, str]:
-            return (read(api) or {})["data"]
+            found = api.read_namespaced_config_map(NAME, NAMESPACE).data
+            return found or {}
 
-        def storm(writer: Writer, count: int) -> tuple[int, float]:
-            """How many entries are in the map when the last writer has ended, and after how many seconds."""
+        def reset() -> None:
+            with suppress(ApiException):
+                api.delete_namespaced_config_map(NAME, NAMESPACE)
+            body: dict = {"metadata": {"name": NAME}, "data": DATA}
+            api.create_namespaced_config_map(NAMESPACE, body)  # pyright: ignore[reportArgumentType]
+
+        def storm(writer: Writer, count: int) -> tuple[float, int]:
+            """After how many seconds the last writer has ended, and how many entries are in the map then."""
+            reset()
             arns = [f"{ACCOUNT}/team-{n}" for n in range(count)]
             began = time.monotonic()
             with ThreadPoolExecutor(count) as pool:
                 list(pool.map(writer, arns))
             took = time.monotonic() - began
-            return len({item.get("rolearn") for item in yaml.safe_load(data()["mapRoles"])} & set(arns)), took
+            return took, len({item.get("rolearn") for item in yaml.safe_load(data()["mapRoles"])} & set(arns))
 
-        def reset() -> None:
-            if read(api):
-                api.delete_namespaced_config_map(NAME, NAMESPACE)
-            body: dict = {"metadata": {"name": NAME}, "data": DATA}
-            api.create_namespaced_config_map(NAMESPACE, body)  # pyright: ignore[reportArgumentType]
-
-        def lost() -> str:
+        def lost() -> int:
+            """How many things of others that writers of this storm have lost."""
             now = data()
             gone = [key for key in DATA if key != "mapRoles" and now.get(key) != DATA[key]]
-            return ", ".join(gone + [name for name, mark in MARKS.items() if mark not in now["mapRoles"]]) or "nothing"
+            return len(gone) + sum(mark not in now["mapRoles"] for mark in MARKS.values())
 
-        print(f"{'':26}{'one writer':>12}{f'{writers} at once':>14}{'in the map':>12}   lost")
-        landed = {}
-        rows: list[tuple[str, Writer]] = [("get | awk | patch", guide)]
+        starts = [cost(lambda: command(f"{ACCOUNT}/one")).wall for _ in range(TIMES)]
+        results.median("aws-auth.command", starts, "s", most=0.3)
+        tools = {"command": command, "in-process": call, "guide": guide}
         if shutil.which("aws-auth"):
-            rows += [("keikoproj/aws-auth", keiko), ("the same with --retry", keiko_retrying)]
+            tools["keiko-retrying"] = keiko
         else:
-            print("keikoproj/aws-auth is not measured, because aws-auth is not on PATH")
-        rows += [("ours, as a command", command), ("ours, in one process", call)]
-        for name, writer in rows:
-            reset()
-            _, alone = storm(writer, 1)
-            reset()
-            landed[writer], took = storm(writer, writers)
-            count = f"{landed[writer]} of {writers}"
-            print(f"{name:26}{alone:>10.2f} s{took:>12.2f} s{count:>12}   {lost()}", flush=True)
-        reset()
-        storm(command, writers)
-        left, took = storm(partial(command, action="remove"), writers)
-        same = "nothing; byte for byte as before" if data() == DATA else "the map CHANGED"
-        print(f"{'ours, removing entries':26}{'':12}{took:>12.2f} s{f'{left} left':>12}   {same}")
-        print(f"entries in the map, ours : get | awk | patch = {landed[command] / max(landed[guide], 1):.0f} : 1")
+            print("# keikoproj/aws-auth is not measured, because aws-auth is not on PATH")
+        for name, writer in tools.items():
+            runs = [storm(writer, WRITERS) for _ in range(TIMES)]
+            most = {"most": 1.0} if writer is call else {}
+            results.median(f"aws-auth.{WRITERS}-writers.{name}", [took for took, _ in runs], "s", **most)
+            ours = {"least": WRITERS} if writer in (command, call) else {}
+            results.add(f"aws-auth.{WRITERS}-writers.{name}.landed", min(n for _, n in runs), "entries", **ours)
+            ours = {"most": 0} if writer in (command, call) else {}
+            results.add(f"aws-auth.{WRITERS}-writers.{name}.lost-of-others", lost(), "things", **ours)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            storm(command, WRITERS)
+            list(pool.map(partial(command, action="remove"), [f"{ACCOUNT}/team-{n}" for n in range(WRITERS)]))
+        results.add(
+            "aws-auth.removed-again.changed-keys", sum(data().get(k) != v for k, v in DATA.items()), "keys", most=0
+        )
+        points = [(float(count), storm(call, count)[0]) for count in STORMS]
+        results.curve(Curve("writers", "Writers of aws-auth at once, in one process", "writers", "s", {"ours": points}))
+        count, took = points[-1]
+        results.add(f"aws-auth.{count:.0f}-writers.in-process", took, "s")
 
 
-if __name__ == "__main__":
-    main()
+def _large_maps(results: Results) -> None:
+    entry = Entry(f"{ACCOUNT}/teleport", "teleport", ("teleport-group",))
+    points = []
+    for count in ENTRIES:
+        data = {"mapRoles": "".join(ITEM.format(ACCOUNT, n) for n in range(count))}
+
+        def add(data: dict[str, str] = data) -> float:
+            text.parse.cache_clear()
+            began = time.process_time()
+            with_entry(data, entry)
+            return time.process_time() - began
+
+        results.median(f"aws-auth.edit-{count}-entries.cpu", [add() for _ in range(TIMES)], "s", most=0.1)
+        points.append((len(data["mapRoles"]) / 1024, results.figures[-1].value))
+    results.curve(Curve("map", "CPU of one edit, by the size of the map", "KiB", "s", {"ours": points}))

@@ -1,13 +1,16 @@
 """Looks up the EKS cluster, which the stack never changes, and checks what the stack asks of it."""
 
+import asyncio
 import ipaddress
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import pulumi
 import pulumi_aws as aws
 import yaml
+from pulumi.runtime.sync_await import _sync_await  # pulumi_aws uses it too; the SDK has no public name for it
 
 from teleport_eks.cluster_access import Names, entry_lost_at
 from teleport_eks.commands import check_environment
@@ -18,6 +21,8 @@ from teleport_eks.network import EVERYBODY
 from teleport_eks.settings import NAMESPACE, Settings
 from teleport_eks.storage import STACK_TAG
 from teleport_eks.subnets import RouteTable, Subnet, Volume, in_different_zones, public_subnets
+
+T = TypeVar("T")
 
 # A cluster from before access entries does not say its mode. It is this one.
 DEFAULT_AUTHENTICATION_MODE = "CONFIG_MAP"
@@ -111,12 +116,7 @@ def look_up(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None = 
     signed_in_as, problems = credentials(config)
     if settings.apply_to_cluster and not settings.kubeconfig:
         refuse(problems, stack)
-    clusters = _look_up_clusters(settings, stack, opts)
-    cluster = clusters[0]
-    ids = [settings.subnet_id] if settings.subnet_id else _subnet_ids(cluster.vpc_id, opts)
-    subnets = [_look_up_subnet(subnet_id, opts) for subnet_id in ids]
-    tables = [] if settings.subnet_id else _look_up_route_tables(cluster.vpc_id, opts)
-    volumes = _look_up_volumes(stack, opts) if settings.topology == "single" else []
+    clusters, subnets, tables, volumes = _sync_await(_look_up(settings, stack, opts))
     site = choose_site(settings, stack, clusters, subnets, tables, volumes)
 
     def with_lost_entry(mapped: MappedCluster) -> MappedCluster:
@@ -320,6 +320,24 @@ def kubeconfig(cluster: Cluster, credentials: Credentials) -> str:
     )
 
 
+async def _look_up(
+    settings: Settings, stack: str, opts: pulumi.InvokeOptions | None
+) -> tuple[list[Cluster], list[Subnet], list[RouteTable], list[Volume]]:
+    """All that is looked up, side by side where one does not need the other, so that it takes three round trips."""
+    # Before the first answer, the engine starts the AWS provider. Meanwhile, import the largest part of the SDK.
+    loaded = asyncio.get_running_loop().run_in_executor(None, lambda: aws.ec2.Instance)
+    volumes = asyncio.ensure_future(_look_up_volumes(settings, stack, opts))
+    clusters = _look_up_clusters(settings, stack, opts)
+    await loaded
+    if settings.subnet_id:
+        return clusters, [await _look_up_subnet(settings.subnet_id, opts)], [], await volumes
+    vpc_id = clusters[0].vpc_id
+    return (
+        clusters,
+        *await asyncio.gather(_look_up_subnets(vpc_id, opts), _look_up_route_tables(vpc_id, opts), volumes),
+    )
+
+
 def _look_up_clusters(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None) -> list[Cluster]:
     clusters, problems = [], []
     for index, name in enumerate(settings.cluster_names):
@@ -361,36 +379,49 @@ def _existing_clusters(opts: pulumi.InvokeOptions | None) -> str:
     return f"there are {', '.join(sorted(names))}" if names else "there is none in this account and region"
 
 
-def _subnet_ids(vpc_id: str, opts: pulumi.InvokeOptions | None) -> Sequence[str]:
-    return aws.ec2.get_subnets(filters=[{"name": "vpc-id", "values": [vpc_id]}], opts=opts).ids
+async def _answer(look_up: pulumi.Output[T]) -> T:
+    answer = await look_up.future()
+    if answer is None:
+        raise RuntimeError("the AWS provider that you pass to look_up must not depend on what is not there yet")
+    return answer
 
 
-def _look_up_subnet(subnet_id: str, opts: pulumi.InvokeOptions | None) -> Subnet:
-    found = aws.ec2.get_subnet(id=subnet_id, opts=opts)
+async def _look_up_subnets(vpc_id: str, opts: pulumi.InvokeOptions | None) -> list[Subnet]:
+    filters: list[Any] = [{"name": "vpc-id", "values": [vpc_id]}]
+    ids = (await _answer(aws.ec2.get_subnets_output(filters=filters, opts=opts))).ids
+    return await asyncio.gather(*(_look_up_subnet(subnet_id, opts) for subnet_id in ids))
+
+
+async def _look_up_subnet(subnet_id: str, opts: pulumi.InvokeOptions | None) -> Subnet:
+    found = await _answer(aws.ec2.get_subnet_output(id=subnet_id, opts=opts))
     return Subnet(found.id, found.vpc_id, found.cidr_block, found.availability_zone, found.tags)
 
 
-def _look_up_route_tables(vpc_id: str, opts: pulumi.InvokeOptions | None) -> list[RouteTable]:
-    ids = aws.ec2.get_route_tables(vpc_id=vpc_id, opts=opts).ids
-    found = [aws.ec2.get_route_table(route_table_id=table_id, opts=opts) for table_id in ids]
+async def _look_up_route_tables(vpc_id: str, opts: pulumi.InvokeOptions | None) -> list[RouteTable]:
+    ids = (await _answer(aws.ec2.get_route_tables_output(vpc_id=vpc_id, opts=opts))).ids
+    tables = (_answer(aws.ec2.get_route_table_output(route_table_id=table_id, opts=opts)) for table_id in ids)
     return [
         RouteTable(
             subnet_ids=tuple(a.subnet_id for a in table.associations if a.subnet_id),
             main=any(a.main for a in table.associations),
             default_gateway=next((r.gateway_id for r in table.routes if r.cidr_block == EVERYBODY), ""),
         )
-        for table in found
+        for table in await asyncio.gather(*tables)
     ]
 
 
-def _look_up_volumes(stack: str, opts: pulumi.InvokeOptions | None) -> list[Volume]:
+async def _look_up_volumes(settings: Settings, stack: str, opts: pulumi.InvokeOptions | None) -> list[Volume]:
     """The data volume of the stack, if it exists. There are two for a while if one replaces the other."""
-    ids = aws.ebs.get_ebs_volumes(
-        filters=[
-            {"name": f"tag:{STACK_TAG}", "values": [stack]},
-            {"name": "status", "values": ["available", "in-use"]},
-        ],
-        opts=opts,
-    ).ids
-    found = [aws.ebs.get_volume(filters=[{"name": "volume-id", "values": [i]}], opts=opts) for i in ids]
+    if settings.topology != "single":
+        return []
+    filters: list[Any] = [
+        {"name": f"tag:{STACK_TAG}", "values": [stack]},
+        {"name": "status", "values": ["available", "in-use"]},
+    ]
+    ids = (await _answer(aws.ebs.get_ebs_volumes_output(filters=filters, opts=opts))).ids
+
+    def volume(volume_id: str) -> pulumi.Output[aws.ebs.GetVolumeResult]:
+        return aws.ebs.get_volume_output(filters=[{"name": "volume-id", "values": [volume_id]}], opts=opts)
+
+    found = await asyncio.gather(*(_answer(volume(volume_id)) for volume_id in ids))
     return [Volume(v.volume_id, v.availability_zone, v.snapshot_id, v.kms_key_id) for v in found]

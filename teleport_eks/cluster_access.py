@@ -97,21 +97,19 @@ def entry_lost_at(kubeconfig: str, names: Names) -> str:
     """
     if not yaml.safe_load(kubeconfig)["clusters"]:
         return ""  # it names no cluster to ask, as in a preview on stand-ins
-    # Here, because a stack with access entries does not need it, and importing the Kubernetes client takes most of the
-    # program's start.
+    # Here, because a stack with access entries does not need it, and importing the Kubernetes client takes time.
     from teleport_eks.aws_auth import configmap
 
     try:
-        found: Any = configmap.connect(io.StringIO(kubeconfig)).list_namespaced_config_map(
-            configmap.NAMESPACE, field_selector=f"metadata.name={configmap.NAME}", _request_timeout=10
-        )
-        maps = found.items or []
-        if maps and configmap.has(maps[0].data or {}, names.username, names.group):
+        client = configmap.connect(io.StringIO(kubeconfig))
+        found = configmap.send(client, "GET", fieldSelector=f"metadata.name={configmap.NAME}")
+        maps = found["items"]
+        if maps and configmap.has(maps[0].get("data") or {}, names.username, names.group):
             return ""
     except Exception as error:
         pulumi.log.warn(f"Could not read aws-auth; skipped the drift check: {error}")
         return ""
-    return (maps[0] if maps else found).metadata.resource_version
+    return (maps[0] if maps else found)["metadata"]["resourceVersion"]
 
 
 @dataclass(frozen=True)

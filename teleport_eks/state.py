@@ -9,7 +9,7 @@ import pulumi_aws as aws
 from teleport_eks.settings import Settings
 
 # What Teleport makes of items that expire, in both tables.
-TTL: aws.dynamodb.TableTtlArgsDict = {"attribute_name": "Expires", "enabled": True}
+TTL: "aws.dynamodb.TableTtlArgsDict" = {"attribute_name": "Expires", "enabled": True}
 # By this index Teleport finds events by their time.
 EVENTS_INDEX = "timesearchV2"
 

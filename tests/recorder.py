@@ -65,10 +65,13 @@ class _Monitor(mocks.MockMonitor):
 
 
 def record(
-    build: Callable[[], Any], answers: Mapping[str, dict] | None = None, project: str = "teleport-eks"
+    build: Callable[[], Any],
+    answers: Mapping[str, dict] | None = None,
+    project: str = "teleport-eks",
+    recorder: Recorder | None = None,
 ) -> Recorder:
     """What ``build`` registers, after the last of it has landed. ``answers``: what more can be looked up, by token."""
-    recorder = Recorder(answers or {})
+    recorder = recorder or Recorder(answers or {})
     mocks.set_mocks(recorder, project, "test", preview=False, monitor=_Monitor(recorder))
 
     @pulumi.runtime.test

@@ -4,12 +4,11 @@ import json
 import random
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TextIO
 
-import kubernetes
 import urllib3
-from kubernetes.client import ApiException, CoreV1Api
+from kubernetes.client import ApiClient, ApiException, Configuration
+from kubernetes.config import load_kube_config
 
 from teleport_eks.aws_auth.text import Document, Entry, Item, RefusedError, add, cut_out, map_arn, parse, remove
 
@@ -81,56 +80,69 @@ def suspicious_entries(data: Data) -> list[str]:
     return found
 
 
-def connect(kubeconfig: str | TextIO) -> CoreV1Api:
+def connect(kubeconfig: str | TextIO) -> ApiClient:
     """A client for the current context of a kubeconfig, which is an open file, or a path such as ``/dev/stdin``."""
-    settings = kubernetes.client.Configuration()
+    settings = Configuration()
     settings.retries = False  # pyright: ignore[reportAttributeAccessIssue]  # `edit` retries
     try:
-        kubernetes.config.load_kube_config(kubeconfig, client_configuration=settings, persist_config=False)
+        load_kube_config(kubeconfig, client_configuration=settings, persist_config=False)
     except Exception as e:  # the client raises many kinds, depending on what is wrong
         raise RefusedError(f"cannot use the kubeconfig: {' '.join(str(e).split())}") from e
-    return CoreV1Api(kubernetes.client.ApiClient(settings))
+    return ApiClient(settings)
 
 
-def read(api: CoreV1Api) -> dict[str, Any] | None:
+def send(client: ApiClient, method: str, name: str = "", body: Any = None, **query: str) -> dict[str, Any]:
+    """A request about a ConfigMap in ``NAMESPACE``, or all, and the object that the server answers with.
+
+    Not CoreV1Api: it imports a model of each kind of object, which takes a second and 90 MiB.
+    """
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps" + (f"/{name}" if name else "")
+    kind = "application/json-patch+json" if method == "PATCH" else "application/json"
+    headers = {"Accept": "application/json", "Content-Type": kind}
+    request = client.param_serialize(
+        method, path, header_params=headers, query_params=[*query.items()], body=body, auth_settings=["BearerToken"]
+    )
+    answer = client.call_api(*request, _request_timeout=TIMEOUT)
+    answer.read()
+    if not 200 <= answer.status <= 299:
+        raise ApiException(http_resp=answer)
+    return json.loads(answer.data or "{}")
+
+
+def read(client: ApiClient) -> dict[str, Any] | None:
     """The ConfigMap with all fields that the server sends; None if it does not exist."""
     try:
-        answer: Any = api.read_namespaced_config_map(NAME, NAMESPACE, _preload_content=False, _request_timeout=TIMEOUT)
+        return send(client, "GET", NAME)
     except ApiException as e:
         if e.status == 404:
             return None
         raise
-    return json.loads(answer.data)
 
 
-def _keep(api: CoreV1Api, data: Data) -> None:
+def _keep(client: ApiClient, data: Data) -> None:
     try:
-        replace: Any = [{"op": "add", "path": "/data", "value": data}]
-        api.patch_namespaced_config_map(BACKUP, NAMESPACE, replace, _request_timeout=TIMEOUT)
+        send(client, "PATCH", BACKUP, [{"op": "add", "path": "/data", "value": data}])
     except ApiException as e:
         if e.status != 404:
             raise
-        body: Any = {"metadata": {"name": BACKUP}, "data": data}
-        api.create_namespaced_config_map(NAMESPACE, body, _request_timeout=TIMEOUT)
+        send(client, "POST", body={"metadata": {"name": BACKUP}, "data": data})
 
 
-def _write(api: CoreV1Api, found: dict[str, Any] | None, data: Data) -> None:
+def _write(client: ApiClient, found: dict[str, Any] | None, data: Data) -> None:
     size = sum(len(v.encode()) for v in data.values())
     if size > LIMIT:
         raise RefusedError(f"the map would have {size:,} bytes of data; a ConfigMap holds {LIMIT:,}")
     if found is None:
-        body: Any = {"metadata": {"name": NAME}, "data": data}
-        api.create_namespaced_config_map(NAMESPACE, body, _request_timeout=TIMEOUT)
+        send(client, "POST", body={"metadata": {"name": NAME}, "data": data})
         return
     # With the resourceVersion that was read, the server refuses the write if somebody else wrote in between.
     body = {**found, "data": data}
-    replace = partial(api.replace_namespaced_config_map, NAME, NAMESPACE, body, _request_timeout=TIMEOUT)
-    replace(dry_run="All")  # the copy changes only after EKS's webhook has accepted the map
-    _keep(api, found.get("data") or {})
-    replace()
+    send(client, "PUT", NAME, body, dryRun="All")  # the copy changes only after EKS's webhook has accepted the map
+    _keep(client, found.get("data") or {})
+    send(client, "PUT", NAME, body)
 
 
-def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = False) -> tuple[Data, Data]:
+def edit(client: ApiClient, change: Callable[[Data], Data], *, dry_run: bool = False) -> tuple[Data, Data]:
     """Reads the map, changes its data and writes it. Returns the data before and after.
 
     Starts again with the reading if somebody else wrote, created or deleted the map meanwhile, and if the API server
@@ -140,11 +152,11 @@ def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = Fals
     pause = 0.1
     while True:
         try:
-            found = read(api)
+            found = read(client)
             before = (found or {}).get("data") or {}
             after = change(before)
             if after != before and not dry_run:
-                _write(api, found, after)
+                _write(client, found, after)
             return before, after
         except ApiException as e:
             problem = _explain(e)
@@ -160,7 +172,8 @@ def edit(api: CoreV1Api, change: Callable[[Data], Data], *, dry_run: bool = Fals
             kind = UnreachableError if now > answered + PATIENCE_UNANSWERED else RefusedError
             raise kind(f"gave up after {now - began:.0f} seconds: {problem}")
         time.sleep(random.uniform(0, pause))  # noqa: S311 - not for a secret
-        pause = min(2 * pause, 15)
+        # Not longer, because of a hundred writers the last ones would only wait for the end of their pauses.
+        pause = min(2 * pause, 4)
 
 
 def _explain(error: ApiException) -> str:

@@ -6,11 +6,12 @@ does.
 """
 
 import base64
+import functools
 import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def variables(config: HostConfig) -> dict[str, str]:
 
 def revision(config: HostConfig) -> str:
     """A short name for everything on this host. It changes whenever the user data changes."""
-    return hashlib.sha256(_document(config, revision="").encode()).hexdigest()[:12]
+    return hashlib.sha256(_document(config, _entries(config, revision="")).encode()).hexdigest()[:12]
 
 
 def files(config: HostConfig) -> dict[str, str]:
@@ -175,7 +176,7 @@ def files(config: HostConfig) -> dict[str, str]:
 
 def cloud_config(config: HostConfig) -> str:
     """The cloud-config document, before base64 and compression."""
-    return _document(config, revision(config))
+    return _document(config, _entries(config, revision(config)))
 
 
 def render(config: HostConfig) -> str:
@@ -183,7 +184,9 @@ def render(config: HostConfig) -> str:
 
     Raises ``UserDataTooLargeError`` when it does not fit into EC2's limit.
     """
-    return base64.b64encode(_compress(cloud_config(config), files(config))).decode()
+    entries = _entries(config, revision(config))
+    parts = {file["path"]: file["text"] for file in entries}
+    return base64.b64encode(_compress(_document(config, entries), parts)).decode()
 
 
 def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> bytes:
@@ -200,9 +203,8 @@ def _compress(document: str, parts: Mapping[str, str], limit: int = LIMIT) -> by
     )
 
 
-def _document(config: HostConfig, revision: str) -> str:
-    files = _entries(config, revision)
-    return _render("cloud-config.yaml.j2", files=files, private_ca=config.settings.private_ca)
+def _document(config: HostConfig, entries: Sequence[Mapping[str, str]]) -> str:
+    return _render("cloud-config.yaml.j2", files=entries, private_ca=config.settings.private_ca)
 
 
 def _entries(config: HostConfig, revision: str) -> list[dict[str, str]]:
@@ -240,13 +242,19 @@ def _source(name: str) -> str:
 
 
 def _render(name: str, **values: object) -> str:
+    return _templates().get_template(name).render(**values)
+
+
+@functools.cache  # with it, a template is compiled once; that is most of what it takes
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701  these are YAML and sh, quoted by the two filters below
         keep_trailing_newline=True,
+        auto_reload=False,
     )
     # JSON strings are YAML strings. Not jinja's own tojson, which escapes for HTML.
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=True)
     environment.filters["shell"] = shlex.quote
-    return environment.get_template(name).render(**values)
+    return environment

@@ -14,8 +14,6 @@ from sandbox.control_plane import ControlPlane
 from tests.e2e.inventory import instances, made, parameters, user_data
 from tests.e2e.world import World, new_world
 
-pytestmark = pytest.mark.xdist_group("ha")
-
 
 @pytest.fixture(scope="module")
 def up(pulumi_cli: None, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:

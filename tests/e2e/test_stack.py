@@ -27,8 +27,6 @@ from tests.e2e.conftest import aws_auth
 from tests.e2e.inventory import instances, made, parameters, user_data
 from tests.e2e.world import World, new_world
 
-pytestmark = pytest.mark.xdist_group("stack")  # one process, so one stack
-
 CANARY = f"canary-{os.urandom(8).hex()}"
 BOUNDARY = "arn:aws:iam::123456789012:policy/boundary"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:on-call"

@@ -1,30 +1,101 @@
 """What the program makes of the cluster that it looks up."""
 
+import threading
 from dataclasses import replace
+from typing import Any
 
-import pulumi_aws as aws
+import grpc
+import pulumi
 import pytest
 
 from teleport_eks.cluster import access_mode, choose_site, endpoint_warning, kubeconfig, look_up
 from teleport_eks.credentials import Credentials
 from teleport_eks.errors import ConfigurationError
+from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from tests.examples import CLUSTER, PUBLIC, SITE, settings
+from tests.recorder import Recorder, record
 
 
-def test_a_missing_cluster_is_an_error_that_lists_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+class Account(Recorder):
+    """Answers look-ups. Those of a round are answered when all of the round have been asked."""
+
+    rounds = (
+        ["eks/getCluster", "ebs/getEbsVolumes"],
+        ["ec2/getSubnets", "ec2/getRouteTables", "ebs/getVolume"],
+        ["ec2/getSubnet", "ec2/getSubnet", "ec2/getRouteTable"],
+    )
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.asked: list[str] = []
+        self.complete = [threading.Barrier(len(names), timeout=10) for names in self.rounds]
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+        name = args.token.removeprefix("aws:").partition(":")[0]
+        self.asked.append(name)
+        if name == "ssm/getParameter":  # the image's id, which nothing else waits for
+            return super().call(args)
+        (number,) = (n for n, names in enumerate(self.rounds) if name in names)
+        self.complete[number].wait()
+        found: dict[str, dict[str, Any]] = {
+            "eks/getCluster": {
+                "arn": CLUSTER.arn,
+                "endpoint": CLUSTER.endpoint,
+                "certificateAuthorities": [{"data": "Q0E="}],
+                "accessConfigs": [{"authenticationMode": "API"}],
+                "vpcConfig": {
+                    "vpcId": "vpc-1",
+                    "clusterSecurityGroupId": "sg-1",
+                    "endpointPublicAccess": True,
+                    "endpointPrivateAccess": True,
+                    "publicAccessCidrs": [],
+                },
+            },
+            "ebs/getEbsVolumes": {"ids": ["vol-1"]},
+            "ec2/getSubnets": {"ids": ["subnet-1", "subnet-2"]},
+            "ec2/getRouteTables": {"ids": ["rtb-1"]},
+            "ebs/getVolume": {"volumeId": "vol-1", "availabilityZone": "b", "snapshotId": "", "kmsKeyId": ""},
+            "ec2/getSubnet": {"vpcId": "vpc-1", "cidrBlock": "10.0.0.0/24", "availabilityZone": "b", "tags": {}},
+            "ec2/getRouteTable": {
+                "routes": [{"cidrBlock": "0.0.0.0/0", "gatewayId": "igw-1"}],
+                "associations": [{"main": True, "subnetId": ""}],
+            },
+        }
+        return {**args.args, **found[name]}
+
+
+def test_a_preview_looks_each_thing_up_once_and_waits_for_three_round_trips() -> None:
+    account = Account()
+    record(
+        lambda: TeleportProxy("teleport", TeleportProxyArgs("dev", settings(), look_up(settings(), "dev"))),
+        recorder=account,
+    )
+    assert account.only("aws:ec2/instance:Instance")["subnetId"] == "subnet-1"
+    assert sorted(account.asked) == sorted(["ssm/getParameter", *(name for names in account.rounds for name in names)])
+
+
+def test_a_missing_cluster_is_an_error_that_lists_the_others() -> None:
     """As the real provider words it; tests/e2e/test_refusals.py has the stand-in's words."""
 
-    def refuse(**_: object) -> None:
-        raise Exception(
-            "invoke of aws:eks/getCluster:getCluster failed: invocation of aws:eks/getCluster:getCluster returned an "
-            "error: invoking aws:eks/getCluster:getCluster: 1 error occurred:\n"
-            "\t* reading EKS Cluster (demo): couldn't find resource\n"
-        )
+    class Refused(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNKNOWN
 
-    monkeypatch.setattr(aws.eks, "get_cluster", refuse)
-    monkeypatch.setattr(aws.eks, "get_clusters", lambda **_: aws.eks.GetClustersResult(names=["staging"]))
+        def details(self) -> str:
+            return (
+                "invocation of aws:eks/getCluster:getCluster returned an error: invoking "
+                "aws:eks/getCluster:getCluster: 1 error occurred:\n"
+                "\t* reading EKS Cluster (demo): couldn't find resource\n"
+            )
+
+    class Missing(Recorder):
+        def call(self, args: pulumi.runtime.MockCallArgs) -> Any:
+            if "getCluster:" in args.token:
+                raise Refused
+            return {"names": ["staging"], "ids": []}
+
     with pytest.raises(ConfigurationError, match="no cluster has this name here; there are staging"):
-        look_up(settings(), "dev")
+        record(lambda: look_up(settings(), "dev"), recorder=Missing({}))
 
 
 def test_what_is_wrong_with_an_additional_cluster_is_said_with_its_own_key() -> None:

@@ -2,10 +2,8 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
-from kubernetes import client
 
 from teleport_eks.aws_auth import configmap
 from teleport_eks.aws_auth.text import add
@@ -15,16 +13,16 @@ from tests.recorder import plain
 
 
 def test_a_lost_entry_is_a_change_in_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost_at(*maps: client.V1ConfigMap) -> str:
-        found = client.V1ConfigMapList(items=list(maps), metadata=client.V1ListMeta(resource_version="7"))
-        api = SimpleNamespace(list_namespaced_config_map=lambda *_, **__: found)
-        monkeypatch.setattr(configmap, "connect", lambda _: api)
+    def lost_at(*maps: dict) -> str:
+        found = {"items": list(maps), "metadata": {"resourceVersion": "7"}}
+        monkeypatch.setattr(configmap, "connect", lambda _: None)
+        monkeypatch.setattr(configmap, "send", lambda *_, **__: found)
         return entry_lost_at("clusters: [demo]", Names())
 
-    metadata = client.V1ObjectMeta(resource_version="5")
+    metadata = {"resourceVersion": "5"}
     assert lost_at() == "7"
-    assert lost_at(client.V1ConfigMap(metadata=metadata)) == "5"
-    assert lost_at(client.V1ConfigMap(metadata=metadata, data={"mapRoles": add("", ENTRY)})) == ""
+    assert lost_at({"metadata": metadata}) == "5"
+    assert lost_at({"metadata": metadata, "data": {"mapRoles": add("", ENTRY)}}) == ""
 
     def input_and_ignored(version: str) -> tuple[dict, list]:
         declared = record_proxy({}, site(entry_lost_at=version))
@@ -43,8 +41,13 @@ def test_a_cluster_that_does_not_answer_is_a_warning(monkeypatch: pytest.MonkeyP
     assert [text.partition(":")[0] for text in warned] == ["Could not read aws-auth; skipped the drift check"]
 
 
-def test_the_program_starts_without_the_kubernetes_client() -> None:
-    """It is most of the start of each preview, and a stack with access entries does not need it."""
-    script = "import sys, teleport_eks.proxy; print('kubernetes' in sys.modules, 'pulumi_kubernetes' in sys.modules)"
+def test_the_program_and_the_editor_import_only_what_they_need() -> None:
+    """A stack with access entries needs no Kubernetes client, the editor none of its models, and one host no tables."""
+    script = """
+import sys, teleport_eks.proxy
+print(*(name in sys.modules for name in ("pulumi_kubernetes", "kubernetes", "pulumi_aws.dynamodb.table")))
+import teleport_eks.aws_auth.configmap
+print(*(name in sys.modules for name in ("kubernetes", "kubernetes.client.api.core_v1_api")))
+"""
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert said == "False True\n"
+    assert said == "True False False\nTrue False\n"

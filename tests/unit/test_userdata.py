@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 
 import teleport_eks.userdata as userdata
@@ -294,6 +295,21 @@ def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))
     run(tool("cloud-init", "cloud-init"), "schema", "--config-file", document)
+
+
+def test_each_template_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    compile_source = jinja2.Environment.compile
+
+    def count(self: jinja2.Environment, source: str, name: str, *more: Any) -> Any:
+        compiled.append(name)
+        return compile_source(self, source, name, *more)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", count)
+    userdata._templates.cache_clear()
+    render(CONFIG)
+    userdata.revision(EVERYTHING)
+    assert sorted(compiled) == sorted({"cloud-config.yaml.j2", *userdata._TEMPLATES, *userdata._LOGS_TEMPLATES})
 
 
 def test_another_value_template_or_port_is_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
