@@ -14,6 +14,7 @@ import pytest
 from teleport_eks.ports import Port
 from teleport_eks.settings import Settings
 from tests.boot.rig import ACCESS, BOOT, CERTIFICATE, IMDS, REFUSED, Host, Rig, libfaketime
+from tests.tables import create_tables
 from tests.waiting import wait_for
 
 MAINTENANCE, PEER = "teleport-maintenance", "teleport-peer"
@@ -63,13 +64,7 @@ class Nodes:
         self.table = f"state-{rig.number}"
         self.auths: dict[str, Auth] = {}
         self.table_api = self.world.aws("dynamodb")
-        keys = {"HashKey": "HASH", "FullPath": "RANGE"}
-        self.table_api.create_table(
-            TableName=self.table,
-            KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in keys.items()],
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in keys],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        create_tables(self.table_api, self.table, f"events-{rig.number}")
         zone = self.world.aws("route53").create_hosted_zone(Name="example.org", CallerReference=self.table)
         self.zone_id = zone["HostedZone"]["Id"].rpartition("/")[2]
 

@@ -5,13 +5,13 @@ The stack was a single host before, and is one again at the end.
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pexpect
 import pytest
 import yaml
 
 from tests.boot.rig import IMDS, Host
+from tests.tables import create_tables
 from tests.teleport.balancer import Balancer
 from tests.teleport.stage import Site
 from tests.waiting import wait_for
@@ -29,21 +29,6 @@ STREAM = ("DescribeStream", "GetRecords", "GetShardIterator")
 RARE = ("BatchWriteItem", "TransactWriteItems", "UpdateItem")
 
 
-def create_table(dynamodb: Any, table: str, keys: dict[str, str], by: dict[str, str], **more: Any) -> None:
-    types = [{"AttributeName": name, "AttributeType": kind} for name, kind in {**keys, **by}.items()]
-    schema, index = (
-        [{"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=False)]
-        for names in (keys, by)
-    )
-    if by:
-        projection = {"Projection": {"ProjectionType": "ALL"}}
-        more["GlobalSecondaryIndexes"] = [{"IndexName": "timesearchV2", "KeySchema": index, **projection}]
-    dynamodb.create_table(
-        TableName=table, KeySchema=schema, AttributeDefinitions=types, BillingMode="PAY_PER_REQUEST", **more
-    )
-    dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "Expires"})
-
-
 class Nodes:
     """The single host's state moves to DynamoDB, and two nodes start, each with an empty disk."""
 
@@ -52,10 +37,7 @@ class Nodes:
         self.ann = site.person("ann", ("acme", "dev"))
         self.ann.sign_in()  # here, and never again
         self.dynamodb, self.s3 = site.world.aws("dynamodb"), site.world.aws("s3")
-        stream = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
-        create_table(self.dynamodb, STATE, {"HashKey": "S", "FullPath": "S"}, {}, StreamSpecification=stream)
-        by_date = {"CreatedAtDate": "S", "CreatedAt": "N"}
-        create_table(self.dynamodb, EVENTS, {"SessionID": "S", "EventIndex": "N"}, by_date)
+        create_tables(self.dynamodb, STATE, EVENTS)
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": region})
         self.declared = self.tables()
         self.state = {"type": "dynamodb", "region": region, "table_name": STATE}
