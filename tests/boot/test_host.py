@@ -82,6 +82,15 @@ def test_teleport_that_does_not_answer_is_reported_and_the_other_units_start(bar
     assert set(bare.read("/run/rig/queued").split()) == {"teleport-certificate.service"}
 
 
+def test_the_certificate_is_asked_for_beside_the_download(bare: Host) -> None:
+    download = bare.world.fault("cdn GET .*gz$", "hang", times=1)
+    process = bare.begin(BOOT)
+    assert download.reached.wait(60)
+    assert bare.read("/run/rig/queued").split() == ["teleport-certificate.service"]
+    bare.kill(BOOT)
+    process.communicate()
+
+
 def test_people_on_the_host_do_not_get_the_instance_role(running: Host) -> None:
     running.sh("ip rule del to 169.254.169.254", check=False)  # all hosts have one network
     boot(running)

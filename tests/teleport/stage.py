@@ -128,7 +128,6 @@ class Site:
         host = self.rig.host(volume or self.volume, hostname=NAME, teleport_version=self.version, **changes)
         # The real Teleport needs more time than the stand-ins, whose times these are.
         host.configure(STALL_TIME="60", READY_WAIT="60", AWS_TIME="60", COMMAND_TIME="60", CERTBOT_TIME="60")
-        host.sh("sed -i 's/\\(https_keypairs_reload_interval:\\).*/\\1 2s/' /etc/teleport.yaml")
         self._name_servers(host)
         return host
 
