@@ -97,10 +97,7 @@ class Site:
             self._status("node/node", NODE_STATUS)
             self._status("pod/web", {"phase": "Running"}, "--namespace=shop")
 
-            said = subprocess.run([teleport / "teleport", "version"], check=True, capture_output=True, text=True).stdout
-            self.version = re.findall(r"v(\S+)", said)[0]
-            programs = {name: (teleport / name).read_bytes() for name in ("teleport", "tctl")}
-            self.world.publish(self.version, pack_release(programs))
+            self.publish(teleport)
             self.rig = Rig(self.world, folder, 0)
             ends.callback(self.rig.close)
             self.declare()
@@ -122,6 +119,13 @@ class Site:
         self.restarted = self.pid() != started
 
     # -- the host ----------------------------------------------------------------------------------
+
+    def publish(self, release: Path) -> None:
+        """New hosts download this release from now on."""
+        said = subprocess.run([release / "teleport", "version"], check=True, capture_output=True, text=True).stdout
+        self.version = re.findall(r"v(\S+)", said)[0]
+        programs = {name: (release / name).read_bytes() for name in ("teleport", "tctl")}
+        self.world.publish(self.version, pack_release(programs))
 
     def new_host(self, volume: Volume | None = None, /, **changes: str | None) -> Host:
         """An instance with the stack's user data, in which no unit was started. Its data is on the site's volume."""

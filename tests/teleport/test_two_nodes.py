@@ -4,7 +4,9 @@ The stack was a single host before, and is one again at the end.
 """
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -183,6 +185,27 @@ def test_a_node_is_lost(nodes: Nodes, lost: str, other: str) -> None:
 
     nodes.start(lost)
     cleo.can(*GET)
+
+
+def test_nodes_are_replaced_one_by_one(nodes: Nodes) -> None:
+    """By a newer release, if TELEPORT_NEXT is the folder of one. Otherwise by the same one."""
+    if release := os.environ.get("TELEPORT_NEXT"):
+        nodes.site.publish(Path(release))
+    dora = nodes.site.person("dora", ("acme", "dev"))
+    nodes.use(A, B)
+    dora.sign_in()
+    for address, other in ((A, B), (B, A)):
+        nodes.use(other)
+        nodes.hosts[address].sh("systemctl stop teleport.service")
+        nodes.hosts[address].power_off()
+        dora.can(*GET)
+        nodes.start(address)
+        dora.can(*GET)  # through the new one, and beside it the old one still runs
+    for address, host in nodes.hosts.items():
+        nodes.use(address)
+        assert f"v{nodes.site.version} " in host.sh("teleport version")
+        dora.can(*GET)
+    assert nodes.site.authority() == nodes.authority
 
 
 def parts(nodes: Nodes) -> list[tuple[dict[str, str], list[dict]]]:
