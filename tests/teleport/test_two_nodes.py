@@ -203,9 +203,10 @@ def test_nodes_are_replaced_one_by_one(nodes: Nodes) -> None:
         dora.can(*GET)  # through the new one, and beside it the old one still runs
     for address, host in nodes.hosts.items():
         nodes.use(address)
+        nodes.site.host = host
         assert f"v{nodes.site.version} " in host.sh("teleport version")
+        assert nodes.site.authority() == nodes.authority
         dora.can(*GET)
-    assert nodes.site.authority() == nodes.authority
 
 
 def parts(nodes: Nodes) -> list[tuple[dict[str, str], list[dict]]]:
