@@ -32,6 +32,7 @@ REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
 
 # What the components' resources are called, which Pulumi adds a random end to: the proxy's name is "teleport".
 NAMED = "teleport-*"
+IS_NAMED, GETS_NAME = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
 HOST_ROLE, SNAPSHOT_ROLE = "teleport-identity-role-*", "teleport-storage-snapshots-*"
 INSTANCE_PROFILE = "teleport-identity-profile-*"
 RECORDINGS = "teleport-recordings-*"
@@ -94,6 +95,11 @@ class Scope:
     def parameters(self) -> str:
         return self.arn("ssm", f"parameter/teleport-eks/{self.stack}/*")
 
+    @property
+    def images(self) -> str:
+        """Where AWS publishes the ids of Amazon Linux's images."""
+        return f"arn:{self.partition}:ssm:{self.region}::parameter/aws/service/ami-amazon-linux-latest/*"
+
     def roles(self, *names: str) -> list[str]:
         return [self.arn("iam", f"role{self.iam_path}{name}") for name in names or (HOST_ROLE, SNAPSHOT_ROLE)]
 
@@ -135,13 +141,12 @@ def reading(scope: Scope) -> list[dict]:
     gives a pull request nothing new: its code gets the same secret from the
     stack's configuration, which a preview cannot do without.
     """
-    images = f"arn:{scope.partition}:ssm:{scope.region}::parameter/aws/service/ami-amazon-linux-latest/*"
     signals = [scope.arn("cloudwatch", "alarm:*"), scope.arn("logs", "log-group:*")]
     statements = [
         _allow("Describe", "*", DESCRIBE),
         _allow("Cluster", scope.eks("cluster/{}"), seen("eks:DescribeCluster")),
         _allow("AccessEntry", scope.eks("access-entry/{}/*"), "eks:DescribeAccessEntry"),
-        _allow("Parameters", [scope.parameters, images], seen("ssm:GetParameter"), "ssm:ListTagsForResource"),
+        _allow("Parameters", [scope.parameters, scope.images], seen("ssm:GetParameter"), "ssm:ListTagsForResource"),
         _allow(
             "Roles", scope.roles(), seen("iam:(GetRole|GetRolePolicy|ListAttachedRolePolicies)"), "iam:ListRolePolicies"
         ),
@@ -172,15 +177,15 @@ def reading(scope: Scope) -> list[dict]:
         # IAM limits what describes balancers and groups to no resource.
         describe = [
             *seen(r"(autoscaling|elasticloadbalancing):Describe\w+"),
-            *("autoscaling:DescribeInstanceRefreshes", "autoscaling:DescribeLoadBalancerTargetGroups"),
-            *(
-                "autoscaling:DescribeScalingActivities",
-                "autoscaling:DescribeTags",
-                "ec2:DescribeLaunchTemplateVersions",
-            ),
+            "autoscaling:DescribeInstanceRefreshes",
+            "autoscaling:DescribeLoadBalancerTargetGroups",
+            "autoscaling:DescribeScalingActivities",
+            "autoscaling:DescribeTags",
+            "ec2:DescribeLaunchTemplateVersions",
             "elasticloadbalancing:DescribeCapacityReservation",
             "elasticloadbalancing:DescribeListenerAttributes",
-            *("elasticloadbalancing:DescribeTags", "elasticloadbalancing:DescribeTargetGroupAttributes"),
+            "elasticloadbalancing:DescribeTags",
+            "elasticloadbalancing:DescribeTargetGroupAttributes",
             "elasticloadbalancing:DescribeTargetHealth",
         ]
         statements += [
@@ -205,14 +210,13 @@ def writing(scope: Scope) -> list[dict]:
     boundary, entries = scope.permissions_boundary, scope.eks("access-entry/{}/*")
     alarms = scope.arn("cloudwatch", f"alarm:teleport-eks/{scope.stack}/*")
     log_group = scope.arn("logs", f"log-group:/teleport-eks/{scope.stack}")
-    named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
     statements = [
         # EC2. New things have no name yet; what is there already must be the proxy's, by its Name tag.
         _allow(
             "Create",
             scope.ec2("elastic-ip", "security-group", "volume"),
             seen("ec2:(AllocateAddress|CreateSecurityGroup|CreateVolume)"),
-            StringLike=naming,
+            StringLike=GETS_NAME,
         ),
         # A volume from a snapshot is a matter of the snapshot as well, whose ARN has no account: only of this stack's.
         _allow(
@@ -226,7 +230,7 @@ def writing(scope: Scope) -> list[dict]:
             "Instance",
             scope.ec2("instance"),
             "ec2:RunInstances",
-            StringLike=naming,
+            StringLike=GETS_NAME,
             StringEquals={"ec2:MetadataHttpTokens": "required"},
         ),
         _allow(
@@ -244,7 +248,7 @@ def writing(scope: Scope) -> list[dict]:
             seen("ec2:(Start|Stop|Terminate)Instances"),
             EC2_TAGS,
             "ec2:ModifyVolume",
-            StringLike=named,
+            StringLike=IS_NAMED,
         ),
         _allow(
             "TagNew",
@@ -263,7 +267,7 @@ def writing(scope: Scope) -> list[dict]:
             scope.ec2("elastic-ip", "instance", "network-interface"),
             seen("ec2:(Associate|Disassociate)Address"),
         ),
-        _allow("OwnRules", scope.ec2("security-group"), RULES, StringLike=named),
+        _allow("OwnRules", scope.ec2("security-group"), RULES, StringLike=IS_NAMED),
         # One rule is on the cluster's own group. Rules have no tags; the group that they are in is checked above.
         _allow(
             "ClusterRule",
@@ -321,7 +325,7 @@ def writing(scope: Scope) -> list[dict]:
             *("logs:AssociateKmsKey", "logs:DisassociateKmsKey", _tags("logs")),
         ),
         # What the host wrote to its console, where its boot stopped.
-        _allow("Console", scope.ec2("instance"), "ec2:GetConsoleOutput", StringLike=named),
+        _allow("Console", scope.ec2("instance"), "ec2:GetConsoleOutput", StringLike=IS_NAMED),
         _allow(
             "WriteParameters",
             scope.parameters,
@@ -368,7 +372,6 @@ def writing_several_hosts(scope: Scope) -> list[dict]:
     """What `topology: ha` needs beyond that."""
     balancer = "elasticloadbalancing"
     group = scope.arn("autoscaling", f"autoScalingGroup:*:autoScalingGroupName/{HOSTS}")
-    named, naming = {"aws:ResourceTag/Name": NAMED}, {"aws:RequestTag/Name": NAMED}
     return [
         # The tables, and no item in them.
         _allow(
@@ -394,14 +397,14 @@ def writing_several_hosts(scope: Scope) -> list[dict]:
             *("autoscaling:AttachLoadBalancerTargetGroups", "autoscaling:DetachLoadBalancerTargetGroups"),
             *("autoscaling:CancelInstanceRefresh", "autoscaling:CreateOrUpdateTags", "autoscaling:DeleteTags"),
         ),
-        _allow("CreateTemplate", scope.ec2("launch-template"), seen("ec2:CreateLaunchTemplate"), StringLike=naming),
+        _allow("CreateTemplate", scope.ec2("launch-template"), seen("ec2:CreateLaunchTemplate"), StringLike=GETS_NAME),
         _allow(
             "WriteTemplate",
             scope.ec2("launch-template"),
             seen("ec2:(CreateLaunchTemplateVersion|DeleteLaunchTemplate)"),
             *("ec2:DeleteLaunchTemplateVersions", "ec2:ModifyLaunchTemplate"),
             EC2_TAGS,
-            StringLike=named,
+            StringLike=IS_NAMED,
         ),
         _allow(
             "TagTemplate",
@@ -410,10 +413,10 @@ def writing_several_hosts(scope: Scope) -> list[dict]:
             StringEquals={"ec2:CreateAction": ["CreateLaunchTemplate"]},
         ),
         # Auto Scaling tries whether whoever changes the group could start its instances.
-        _allow("HostsAreMadeOf", scope.ec2("launch-template"), "ec2:RunInstances", StringLike=named),
+        _allow("HostsAreMadeOf", scope.ec2("launch-template"), "ec2:RunInstances", StringLike=IS_NAMED),
         _allow(
             "Images",
-            f"arn:{scope.partition}:ssm:{scope.region}::parameter/aws/service/ami-amazon-linux-latest/*",
+            scope.images,
             "ssm:GetParameters",
         ),
         # The first of each in an account makes the role in whose name AWS works.
