@@ -21,9 +21,6 @@ NOTES = {
     (10 MiB). The client's models, 90 MiB, are no longer imported.""",
     "aws-auth.command": """most of it is the import of the official Kubernetes client, which is a third of what it was,
     without the models. To read a kubeconfig it imports requests, oauthlib and pydantic.""",
-    "aws-auth.30-writers.in-process": """a try is four requests (read, dry run, copy, write), and is lost if another
-    writer was faster. Shorter pauses, and pauses that grow more slowly, were tried: they cost more tries and more time.
-    A lock in the process would help here, but writers on other machines would not have it.""",
     "aws-auth.edit": """PyYAML parses the text before and after the edit, which proves that nothing else changed. One
     pass of libyaml's parser over 5,000 entries takes 0.4 s already, against 1.1 s. A map of 100 entries is within the
     goal.""",

@@ -2,8 +2,10 @@
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 import urllib3
@@ -16,6 +18,9 @@ NAMESPACE, NAME, BACKUP = "kube-system", "aws-auth", "aws-auth-before-teleport-e
 LIMIT = 2**20  # bytes of data in a ConfigMap
 TIMEOUT = 15  # seconds for one request
 PATIENCE, PATIENCE_UNANSWERED = 300, 60  # seconds: a hundred writers at once are done in less
+# Threads of one process take turns. Side by side they would slow each other down, because parsing a map takes CPU, and
+# the slower a try is, the more often another writer is faster. 300 of them would never be done.
+_TURN: AbstractContextManager[Any] = threading.Lock()
 
 Data = dict[str, str]
 
@@ -152,12 +157,13 @@ def edit(client: ApiClient, change: Callable[[Data], Data], *, dry_run: bool = F
     pause = 0.1
     while True:
         try:
-            found = read(client)
-            before = (found or {}).get("data") or {}
-            after = change(before)
-            if after != before and not dry_run:
-                _write(client, found, after)
-            return before, after
+            with _TURN:
+                found = read(client)
+                before = (found or {}).get("data") or {}
+                after = change(before)
+                if after != before and not dry_run:
+                    _write(client, found, after)
+                return before, after
         except ApiException as e:
             problem = _explain(e)
             # When the server stops, TLS breaks off, and the client's error has no status.

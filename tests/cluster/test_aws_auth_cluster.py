@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ def api(control_plane):
     clear()
     yield api
     clear()
+
+
+@pytest.fixture
+def no_turns(monkeypatch):
+    """Threads meet as writers on many machines do."""
+    monkeypatch.setattr(configmap, "_TURN", nullcontext())
 
 
 def put(api, data):
@@ -90,6 +96,7 @@ def append_as_others_do(api, name):
             time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("no_turns")
 def test_all_of_a_hundred_writers_land(api, control_plane):
     """Half of them add, a quarter removes, and a quarter are others, who patch keys or append entries."""
     writers = 100
@@ -123,13 +130,28 @@ def test_all_of_a_hundred_writers_land(api, control_plane):
     assert api.read_namespaced_config_map(NAME, NAMESPACE).metadata.labels == {"somebody": "else"}
 
 
-def test_many_writers_find_no_map_and_one_creates_it(api, control_plane):
-    entries = [role(f"team-{n}") for n in range(10)]
+def add_at_once(control_plane, count):
+    entries = [role(f"team-{n}") for n in range(count)]
     clients = [connect(str(control_plane.kubeconfig)) for _ in entries]
     run_at_once([partial(edit, c, partial(with_entry, entry=e)) for c, e in zip(clients, entries, strict=True)])
+
+
+@pytest.mark.usefixtures("no_turns")
+def test_many_writers_find_no_map_and_one_creates_it(api, control_plane):
+    add_at_once(control_plane, 10)
     assert names(data_of(api)["mapRoles"]) == [f"team-{n}" for n in range(10)]
 
 
+def test_threads_of_one_process_take_turns(api, control_plane, monkeypatch):
+    put(api, AWS_AUTH)
+    tries = []
+    read = configmap.read
+    monkeypatch.setattr(configmap, "read", lambda client: tries.append(client) or read(client))
+    add_at_once(control_plane, 10)
+    assert len(tries) == 10
+
+
+@pytest.mark.usefixtures("no_turns")
 def test_the_api_server_is_killed_in_the_middle_and_comes_back(api, control_plane):
     put(api, AWS_AUTH)
     entries = [role(f"team-{n}") for n in range(20)]
