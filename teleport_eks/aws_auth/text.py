@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import yaml
@@ -12,6 +14,7 @@ import yaml
 MARK = "# teleport-eks"
 # The authenticator reads these as an empty list. They are not one in YAML, but other tools have written them.
 EMPTY = ("", '""', "''", "``")
+DEEPEST = 100  # lists and maps in each other
 
 
 class RefusedError(Exception):
@@ -44,37 +47,29 @@ class Entry:
         return {"rolearn": self.role_arn, "username": self.username, "groups": list(self.groups)}
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's loader, which also keeps the events and the positions of dashes and commas."""
-
-    def __init__(self, text: str) -> None:
-        self.seen: list[yaml.Event] = []
-        self.dashes: list[int] = []
-        self.commas: list[int] = []
-        super().__init__(text)
-
-    def get_token(self) -> Any:
-        token = super().get_token()
-        if isinstance(token, yaml.BlockEntryToken):
-            self.dashes.append(token.start_mark.index)
-        elif isinstance(token, yaml.FlowEntryToken):
-            self.commas.append(token.start_mark.index)
-        return token
-
-    def get_event(self) -> Any:
-        self.seen.append(super().get_event())
-        return self.seen[-1]
+# What an event says, without its positions, by its type.
+SAYS = {
+    yaml.ScalarEvent: attrgetter("anchor", "tag", "implicit", "value", "style"),
+    yaml.MappingStartEvent: attrgetter("anchor", "tag", "implicit", "flow_style"),
+    yaml.SequenceStartEvent: attrgetter("anchor", "tag", "implicit", "flow_style"),
+    yaml.AliasEvent: attrgetter("anchor"),
+}
 
 
 class Item:
     """One map of the list: its position in the text, its events, and its fields."""
 
-    def __init__(self, events: list[yaml.Event], value: dict[Any, Any], key: str) -> None:
-        self.start, self.line = events[0].start_mark.index, events[0].start_mark.line + 1
+    def __init__(self, events: list[yaml.Event]) -> None:
+        self.mark = events[0].start_mark
+        self.start, self.line = self.mark.index, self.mark.line + 1
         # The end of a block collection has no text. Its position is where the next thing begins.
         solid = (e for e in events if isinstance(e, yaml.ScalarEvent) or e.start_mark.index < e.end_mark.index)
         self.end = max(e.end_mark.index for e in solid)
-        self.shape = [(type(e), *(v for k, v in vars(e).items() if not k.endswith("_mark"))) for e in events]
+        self.shape = [(type(e), SAYS[type(e)](e) if type(e) in SAYS else None) for e in events]
+        self.fields: dict[str, Any] = {}
+        self.arn = ""
+
+    def read(self, value: dict[Any, Any], key: str) -> None:
         self.fields = {str(k).lower(): v for k, v in value.items()}  # the authenticator ignores case here
         self.arn = str(self.fields.get("userarn" if key == "mapUsers" else "rolearn", ""))
 
@@ -99,10 +94,11 @@ class Document:
     key: str
     text: str
     items: list[Item]
-    end: int = 0  # of the content: before `...`, or before the `]` of a flow list
+    end: int  # of the content: before `...`, or before the `]` of a flow list
     flow: bool = False
-    dashes: tuple[int, ...] = ()
-    commas: tuple[int, ...] = ()
+
+    def positions(self, token: type[yaml.Token]) -> Iterator[int]:
+        return (t.start_mark.index for t in yaml.scan(_readable(self.text), yaml.CSafeLoader) if isinstance(t, token))
 
     def of(self, entry: Entry) -> list[Item]:
         return [i for i in self.items if map_arn(i.arn).lower() == entry.role_arn.lower()]
@@ -110,6 +106,26 @@ class Document:
 
 def _stands_for_nothing(text: str) -> bool:
     return text.strip() in EMPTY and text.strip(" \r\n") != ""
+
+
+def _readable(text: str) -> str:
+    """For libyaml, which does not count a byte order mark."""
+    return re.sub("^\ufeff", "\n", text)
+
+
+def _events(text: str) -> Iterator[tuple[int, yaml.Event]]:
+    """What libyaml finds, each with the number of lists and maps that it is in.
+
+    The authenticator's parser is a port of libyaml, and PyYAML's own takes ten times as long.
+    """
+    depth = 0
+    for event in yaml.parse(_readable(text), yaml.CSafeLoader):
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:  # the loader recurses in C, so many more would kill the process
+            problem = f"more than {DEEPEST} lists and maps in each other"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        yield depth, event
+        depth += isinstance(event, yaml.CollectionStartEvent)
 
 
 @lru_cache(maxsize=4)  # one edit parses the same text several times
@@ -120,42 +136,40 @@ def parse(key: str, text: str) -> Document:
         where = f"{key}, line {mark.line + 1}, column {mark.column + 1}"
         return RefusedError(f"{where}: {problem}; correct the map by hand first")
 
+    document = Document(key, text, [], end=len(text))
     if _stands_for_nothing(text):
-        return Document(key, text, [])
+        return document
+    root, part = None, []
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        data: Any = loader.construct_document(root) if root else None
+        for depth, event in _events(text):
+            if depth:
+                part.append(event)
+                if depth == 1 and not isinstance(event, yaml.CollectionStartEvent):
+                    document.items.append(Item(part))
+                    part = []
+            elif isinstance(event, yaml.NodeEvent):
+                root = event
+                document.flow = isinstance(root, yaml.SequenceStartEvent) and root.flow_style
+            elif isinstance(event, yaml.SequenceEndEvent if document.flow else yaml.DocumentEndEvent):
+                document.end = event.start_mark.index
+        data: Any = yaml.load(_readable(text), yaml.CSafeLoader)
     except yaml.MarkedYAMLError as e:
         raise refusal(e.problem_mark or e.context_mark, ", ".join(filter(None, (e.context, e.problem)))) from e
     except yaml.reader.ReaderError as e:
-        before = text[: e.position]
+        before = text.encode()[: e.position].decode(errors="ignore")
         column = len(before) - before.rfind("\n") - 1
-        raise refusal(yaml.Mark("", e.position, before.count("\n"), column, None, 0), e.reason) from e
+        raise refusal(yaml.Mark("", len(before), before.count("\n"), column, None, 0), e.reason) from e
     except Exception as e:  # for `!!int x` or 2020-13-45, PyYAML's constructors raise all sorts of errors
         raise RefusedError(f"{key} cannot be read: {e}; correct the map by hand first") from e
 
-    ends = [e.start_mark.index for e in loader.seen if isinstance(e, yaml.DocumentEndEvent) and e.explicit]
-    document = Document(key, text, [], (*ends, len(text))[0], False, tuple(loader.dashes), tuple(loader.commas))
-    if root is None or (isinstance(root, yaml.ScalarNode) and not root.value and not root.style):
+    if root is None or (isinstance(root, yaml.ScalarEvent) and not root.value and not root.style):
         return document
-    if not isinstance(root, yaml.SequenceNode):
+    if not isinstance(root, yaml.SequenceStartEvent):
         raise refusal(root.start_mark, "not a list")
-    if root.flow_style:
-        document.flow, document.end = True, root.end_mark.index - 1
-    depth, parts = 0, []
-    for event in loader.seen:
-        closes = isinstance(event, yaml.CollectionEndEvent)
-        depth -= closes
-        if depth == 1 and not closes:
-            parts.append([])
-        if depth:
-            parts[-1].append(event)
-        depth += isinstance(event, yaml.CollectionStartEvent)
-    for events, value in zip(parts, data, strict=True):
+    for item, value in zip(document.items, data, strict=True):
         if not isinstance(value, dict):
-            raise refusal(events[0].start_mark, "not a map of rolearn, username, groups")
-        document.items.append(Item(events, value, key))
+            raise refusal(item.mark, "not a map of rolearn, username, groups")
+        item.read(value, key)
     return document
 
 
@@ -173,7 +187,7 @@ def _insert(document: Document, entry: Entry) -> str:
     mark = MARK
     if _stands_for_nothing(text):
         mark, text = f"{MARK}, in place of {json.dumps(text)}", ""
-    before_dash = text[: document.dashes[0]] if document.dashes else ""
+    before_dash = text[: next(document.positions(yaml.BlockEntryToken), 0)] if document.items else ""
     indent = " " * (len(before_dash) - len(before_dash.rstrip(" ")))
     newline = "\r\n" if "\r\n" in text else "\n"
     lines = [f"- rolearn: {arn} {mark}", f"  username: {user}", "  groups:" if groups else "  groups: []"]
@@ -188,14 +202,14 @@ def _cut(document: Document, item: Item) -> str:
     if document.flow:
         between = ""
         if item is not document.items[0]:
-            low = max(c for c in document.commas if c < item.start)
+            low = max(c for c in document.positions(yaml.FlowEntryToken) if c < item.start)
             between = text[low + 1 : item.start]
-        elif after := [c for c in document.commas if c >= item.end]:
+        elif after := [c for c in document.positions(yaml.FlowEntryToken) if c >= item.end]:
             high = after[0] + 1
             between = text[item.end : after[0]]
         return text[:low] + (between if between.strip() else "") + text[high:]  # somebody's comment stays
 
-    dash = max(d for d in document.dashes if d <= item.start)
+    dash = max(d for d in document.positions(yaml.BlockEntryToken) if d <= item.start)
     low = len(text[:dash].rstrip(" "))
     if text[high - 1] not in "\r\n":  # where a block scalar ends, it already is one
         high += len(re.split(r"(?<=\n)|(?<=\r)(?!\n)", text[high:], maxsplit=1)[0])

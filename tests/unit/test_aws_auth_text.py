@@ -139,7 +139,8 @@ def test_names_with_a_meaning_in_yaml_are_quoted(name: str) -> None:
         ("- rolearn: !Ref a\n", ", line 1, column 12"),
         ("- a: 2020-13-45\n", " cannot be read"),
         ("- a: !!int x\n", " cannot be read"),
-        ("[" * 1000, " cannot be read"),
+        ("- a: é\n- é: \x07\n", ", line 2, column 6"),
+        ("[\n" + "[" * 100_000 + "]" * 100_001, ", line 2, column 101"),
     ],
 )
 def test_a_malformed_map_is_refused_with_its_place(text: str, where: str) -> None:
