@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from teleport_eks.errors import as_yaml
-from teleport_eks.settings import NAMESPACE, SECRETS, Bot, Settings, Team
+from teleport_eks.access import Bot, Team
+from teleport_eks.errors import NAMESPACE, as_yaml
+from teleport_eks.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parent.parent
 KINDS = {"array": "list", "boolean": "true or false", "integer": "whole number", "object": "map", "string": "text"}

@@ -16,9 +16,10 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from sandbox.engine import NOT_DECRYPTED, ROOT, configuration
+from teleport_eks.access import Bot
 from teleport_eks.credentials import credentials
-from teleport_eks.errors import ConfigurationError
-from teleport_eks.settings import NAMESPACE, Bot, Settings, parse
+from teleport_eks.errors import NAMESPACE, ConfigurationError
+from teleport_eks.settings import Settings, parse
 from teleport_eks.team_access import role
 
 Role = dict[str, Any] | None

@@ -4,9 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teleport_eks.access import Team
     from teleport_eks.cluster import Site, look_up
     from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
-    from teleport_eks.settings import Settings, Team
+from teleport_eks.settings import Settings
 
 __all__ = ["Settings", "Site", "Team", "TeleportProxy", "TeleportProxyArgs", "look_up"]
 

@@ -15,10 +15,10 @@ from pulumi.runtime.sync_await import _sync_await  # pulumi_aws uses it too; the
 from teleport_eks.cluster_access import Names, entry_lost_at
 from teleport_eks.commands import check_environment
 from teleport_eks.credentials import KEYS, Credentials, credentials
-from teleport_eks.errors import Problem, as_yaml, refuse
+from teleport_eks.errors import NAMESPACE, Problem, as_yaml, refuse
 from teleport_eks.host_group import NODES
 from teleport_eks.network import EVERYBODY
-from teleport_eks.settings import NAMESPACE, Settings
+from teleport_eks.settings import Settings
 from teleport_eks.storage import STACK_TAG
 from teleport_eks.subnets import RouteTable, Subnet, Volume, in_different_zones, public_subnets
 

@@ -12,8 +12,9 @@ import pulumi_kubernetes as kubernetes
 import yaml
 from pulumi_kubernetes.rbac import v1 as rbac
 
+from teleport_eks.access import Access
 from teleport_eks.commands import run_module
-from teleport_eks.settings import Access, Settings
+from teleport_eks.settings import Settings
 from teleport_eks.team_access import SHARED_USER
 
 ROLE_ID_TAG = "teleport-eks/role-id"

@@ -6,6 +6,8 @@ from typing import Any
 import pulumi
 import yaml
 
+NAMESPACE = "teleport-eks"  # of the stack's keys
+
 
 class ConfigurationError(pulumi.RunError):
     """The stack cannot be brought up as it is configured. Pulumi prints the message, without a traceback."""

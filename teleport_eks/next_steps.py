@@ -1,10 +1,11 @@
 """What to do after ``pulumi up``, with the names and addresses of the stack."""
 
+from teleport_eks.access import EXAMPLE_TEAM, Bot
 from teleport_eks.address import callback_url, sign_in_command, web_url
 from teleport_eks.cluster import Site
 from teleport_eks.cluster_access import aws_auth_command
-from teleport_eks.errors import as_yaml
-from teleport_eks.settings import EXAMPLE_TEAM, NAMESPACE, Bot, Settings
+from teleport_eks.errors import NAMESPACE, as_yaml
+from teleport_eks.settings import Settings
 
 
 def objects_directory(stack: str, suffix: str = "") -> str:

@@ -5,24 +5,39 @@ import ipaddress
 import re
 import ssl
 import textwrap
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import pulumi.runtime
 import pydantic
 import yaml
 from pulumi.runtime.config import CONFIG
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from teleport_eks.errors import Problem, as_yaml, refuse
+from teleport_eks import patterns
+from teleport_eks.access import (
+    EXAMPLE_BOT,
+    EXAMPLE_CLUSTER,
+    EXAMPLE_TEAM,
+    ITEM_EXAMPLES,
+    Access,
+    AccessMode,
+    AccessT,
+    AdditionalCluster,
+    Bot,
+    Grant,
+    Model,
+    Team,
+    are_listed_once,
+    are_written_in_one_way,
+    share_no_name,
+)
+from teleport_eks.errors import NAMESPACE, Problem, as_yaml, refuse
 from teleport_eks.network import BETWEEN_HOSTS, rules
 from teleport_eks.ports import Port
-
-NAMESPACE = "teleport-eks"
 
 # The oldest release of each major version without a known serious vulnerability:
 # 18.7.4 and 17.7.26 are named as such in Teleport's own changelog.
@@ -39,95 +54,6 @@ RETENTION_DAYS = (
     *(731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
 
-ACME_SERVER = r"^https://[^\s/]+/\S*$"
-BRANCH = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
-# Secrets Manager ends its ARNs with six random letters, and IAM needs them.
-CERTIFICATE = (
-    r"^arn:aws[a-z-]*:(ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+"
-    r"|secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+-[A-Za-z0-9]{6})$"
-)
-CIDR = r"^([0-9]{1,3}\.){3}[0-9]{1,3}(/[0-9]{1,2})?$"
-CLIENT_ID = r"^\S+$"
-CLUSTER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-CLUSTER_ROLE = r"^[A-Za-z0-9.:_-]+$"
-ENVIRONMENT = r"^[A-Za-z0-9]([A-Za-z0-9._/ -]*[A-Za-z0-9._/-])?$"
-EAB_KEY = r"^[A-Za-z0-9_-]{16,}=*$"
-EAB_KEY_ID = r"^[!-~]+$"
-EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
-HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-IAM_PATH = r"^/([A-Za-z0-9+=,.@_-]+/)*$"
-# Only generations that show volumes as NVMe devices, because the host finds its volume that way.
-INSTANCE_TYPE = (
-    r"^(t([3-9]|[1-9][0-9])|[mcr]([5-9]|[1-9][0-9]))[a-z]*(-flex)?"
-    r"\.(nano|micro|small|medium|large|metal|[0-9]*xlarge|metal-[0-9]+xl)$"
-)
-KMS_KEY = r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$"
-KUBERNETES_GROUP = r"^[^\s*]([^*]*[^\s*])?$"
-LOGIN = r"^[a-z_][a-z0-9_-]{0,31}$"
-MAINTENANCE_WINDOW = r"^(none|(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):[0-5][0-9])$"
-NAMESPACE_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-ORGANIZATION = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
-POLICY_ARN = r"^arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+$"
-REPOSITORY = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]{1,100}$"
-SESSION_TTL = r"^([0-9]{1,2}h)?([0-9]{1,4}m)?$"
-SHA256 = r"^[0-9a-f]{64}$"
-SNAPSHOT = r"^snap-[0-9a-f]{8,17}$"
-SUBNET = r"^subnet-[0-9a-f]{8,17}$"
-TAG_KEY = r"^[A-Za-z0-9 _.:/=+@-]{1,128}$"  # what all services take
-TAG_VALUE = r"^[A-Za-z0-9 _.:/=+@-]{0,256}$"
-TEAM_SLUG = r"^[a-z0-9][a-z0-9_-]*$"
-TOPIC = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$"
-VERSION = r"^[0-9]+\.[0-9]+\.[0-9]+$"
-
-# The rule in a message, by the pattern that does not match, or by pydantic's name of another error.
-WORDS = {
-    ACME_SERVER: "must be the https address of an ACME directory",
-    BRANCH: "must be the name of a branch, without refs/heads/ and without '*'",
-    CERTIFICATE: "must be the whole ARN of an SSM parameter or of a Secrets Manager secret",
-    CIDR: "must be an IPv4 range such as 203.0.113.7/32 (the proxy has an IPv4 address only)",
-    CLIENT_ID: "must be the OAuth app's client id",
-    CLUSTER_NAME: "must be the name of an EKS cluster",
-    CLUSTER_ROLE: "must be the name of a ClusterRole",
-    ENVIRONMENT: "must be the name of one GitHub environment",
-    EAB_KEY: "must be the HMAC key in base64url, as the certificate authority shows it",
-    EAB_KEY_ID: "must be the key's id, as the certificate authority shows it",
-    EMAIL: "must be an e-mail address",
-    HOST_NAME: "must be a DNS name in lower case, without a dot at the end",
-    IAM_PATH: "must be an IAM path, such as /platform/",
-    INSTANCE_TYPE: "must be a current instance type of the T, M, C or R family (t3, m5, c5, r5 or newer), "
-    "x86-64 such as t3.small or arm64 such as t4g.small",
-    KMS_KEY: "must be the ARN of a KMS key, not of an alias",
-    KUBERNETES_GROUP: "must be the name of one Kubernetes group, without '*' and without blanks around it",
-    LOGIN: "must be a Unix login",
-    MAINTENANCE_WINDOW: "must be a day and a time in UTC, such as Sun 03:00, or none",
-    NAMESPACE_NAME: "must be the name of a Kubernetes namespace",
-    ORGANIZATION: "must be a GitHub organization's login, as its page on GitHub writes it",
-    POLICY_ARN: "must be the ARN of a managed IAM policy",
-    REPOSITORY: "must be a repository as owner/name, as its page on GitHub writes it",
-    SESSION_TTL: "must be a time such as 12h, 90m or 1h30m, and at most 30h, which is Teleport's limit",
-    SHA256: "must be 64 hexadecimal digits in lower case",
-    SNAPSHOT: "must be a snapshot's id",
-    SUBNET: "must be a subnet's id",
-    TAG_KEY: "must be a tag's key: letters, digits, blanks and _ . : / = + - @",
-    TAG_VALUE: "must be a tag's value: letters, digits, blanks and _ . : / = + - @",
-    TEAM_SLUG: "must be the team's slug: lower case, '-' for blanks, as in the team's address on GitHub",
-    TOPIC: "must be the ARN of a standard SNS topic",
-    VERSION: "must be a release such as '18.10.1', quoted, without 'v'",
-    "bool_parsing": "must be true or false",
-    "greater_than_equal": "must be at least {ge}",
-    "int_parsing": "must be a whole number",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "missing": "required",
-    "model_type": "must be a map with the keys of a {class_name}",
-    "dict_type": "must be a YAML map",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_type": "must be text",
-    "too_long": "must have at most {max_length} items",
-    "tuple_type": "must be a YAML list",
-    "value_error": "{error}",
-}
-
 
 class _UnusedError(ValueError):
     """The key must not be set at all."""
@@ -137,7 +63,7 @@ def _cidr(value: str) -> str:
     try:
         network = ipaddress.IPv4Network(value, strict=False)
     except ValueError:
-        raise ValueError(WORDS[CIDR]) from None
+        raise ValueError(patterns.WORDS[patterns.CIDR]) from None
     address, slash, _ = value.partition("/")
     if slash and address != str(network.network_address):
         raise ValueError(f"has host bits set: write {network} for the network or {address}/32 for the address")
@@ -147,13 +73,7 @@ def _cidr(value: str) -> str:
 def _session_ttl(value: str) -> str:
     hours, _, minutes = value.rpartition("h")
     if not 1 <= int(hours or 0) * 60 + int(minutes.rstrip("m") or 0) <= 30 * 60:
-        raise ValueError(WORDS[SESSION_TTL])
-    return value
-
-
-def _kubernetes_group(value: str) -> str:
-    if value.startswith("system:") and value != "system:masters":
-        raise ValueError("must not be one of Kubernetes' own groups (system:...): bind a role to a group of yours")
+        raise ValueError(patterns.WORDS[patterns.SESSION_TTL])
     return value
 
 
@@ -180,8 +100,8 @@ def _root_certificate(value: str) -> str:
 
 
 def _eab_key(secret: SecretStr) -> SecretStr:
-    if not re.fullmatch(EAB_KEY, secret.get_secret_value()):
-        raise ValueError(WORDS[EAB_KEY])
+    if not re.fullmatch(patterns.EAB_KEY, secret.get_secret_value()):
+        raise ValueError(patterns.WORDS[patterns.EAB_KEY])
     return secret
 
 
@@ -204,258 +124,13 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
     return tags
 
 
-HostName = Annotated[str, Field(pattern=HOST_NAME, max_length=253)]
-Cidr = Annotated[str, Field(pattern=CIDR), AfterValidator(_cidr)]
-AccessMode = Literal["auto", "access-entry", "aws-auth"]
-KubernetesGroup = Annotated[str, Field(pattern=KUBERNETES_GROUP), AfterValidator(_kubernetes_group)]
+HostName = Annotated[str, Field(pattern=patterns.HOST_NAME, max_length=253)]
+TagKey = Annotated[str, Field(pattern=patterns.TAG_KEY)]
+TagValue = Annotated[str, Field(pattern=patterns.TAG_VALUE)]
+Cidr = Annotated[str, Field(pattern=patterns.CIDR), AfterValidator(_cidr)]
 
 
-class _Model(BaseModel):
-    # Programs name the fields as Python does, stack files as Pulumi does.
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, extra="forbid", frozen=True, validate_default=True
-    )
-
-
-class Access(_Model):
-    """What a team or a bot may do in the cluster."""
-
-    kubernetes_groups: tuple[KubernetesGroup, ...] = Field(
-        default=(),
-        description="The groups that they have in Kubernetes. At least one, unless it is a team of auditors.",
-    )
-    cluster_role: str | None = Field(
-        default=None,
-        pattern=CLUSTER_ROLE,
-        description="A ClusterRole to bind the groups to, such as `view` or `edit`. If not set, bind them yourself.",
-    )
-    namespaces: tuple[Annotated[str, Field(pattern=NAMESPACE_NAME)], ...] = Field(
-        default=(),
-        description="The namespaces in which the groups have the clusterRole. By default, the whole cluster.",
-    )
-
-    @property
-    def name(self) -> str:
-        """Part of the names of the role and the bindings."""
-        raise NotImplementedError
-
-    @property
-    def on_github(self) -> str:
-        """Who has this access, as messages name it."""
-        raise NotImplementedError
-
-    @field_validator("kubernetes_groups")
-    @classmethod
-    def _has_groups(cls, groups: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if not groups and not info.data.get("auditor"):
-            who = cls.__name__.lower()
-            raise ValueError(f"must name at least one Kubernetes group, or the {who} can do nothing in the cluster")
-        return groups
-
-    @field_validator("cluster_role")
-    @classmethod
-    def _role_needs_groups(cls, role: str | None, info: ValidationInfo) -> str | None:
-        if role and info.data.get("kubernetes_groups") == ():
-            raise ValueError("needs kubernetesGroups: the groups to bind the role to")
-        return role
-
-    @field_validator("namespaces")
-    @classmethod
-    def _namespaces_need_a_role(cls, namespaces: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if namespaces and not info.data.get("cluster_role"):
-            raise ValueError("needs clusterRole: which role the groups have in these namespaces")
-        return namespaces
-
-
-class _People(_Model):
-    organization: str = Field(
-        pattern=ORGANIZATION,
-        description="The GitHub organization's login, spelled exactly as on its page on GitHub: Teleport treats `Acme` "
-        "and `acme` as two.",
-    )
-    team: str = Field(pattern=TEAM_SLUG, description="The team's slug: the last part of its address on GitHub.")
-    logins: tuple[Annotated[str, Field(pattern=LOGIN)], ...] = Field(
-        default=(),
-        description="Unix logins that members may use on the proxy's host with `tsh ssh`; none by default. "
-        "A login that may use sudo, such as ec2-user, can read Teleport's certificate authority.",
-    )
-    auditor: bool = Field(
-        default=False,
-        description="Lets members list and play all recordings and read the audit log. Others cannot.",
-    )
-
-
-class _Job(_Model):
-    repository: str = Field(
-        pattern=REPOSITORY,
-        description="The GitHub repository whose jobs these are, spelled exactly as on its page on GitHub.",
-    )
-    environment: str | None = Field(
-        default=None,
-        pattern=ENVIRONMENT,
-        max_length=100,
-        description="Only jobs with this `environment:`, whose protection rules on GitHub say who may start one.",
-    )
-    branch: str | None = Field(
-        default=None,
-        pattern=BRANCH,
-        max_length=100,
-        description="Instead of an environment: only jobs of workflows that run on this branch. Whoever can push to it "
-        "has the access.",
-    )
-
-    @field_validator("branch")
-    @classmethod
-    def _one_of_two(cls, branch: str | None, info: ValidationInfo) -> str | None:
-        if "environment" in info.data and bool(branch) == bool(info.data["environment"]):
-            raise ValueError("name an environment or a branch, one of the two")
-        if branch and branch.startswith("refs/"):
-            raise ValueError(WORDS[BRANCH])
-        return branch
-
-
-AccessT = TypeVar("AccessT", bound=Access)
-
-
-# The fields of the last class come first: who it is, and then what they may do.
-class Team(Access, _People):
-    """A GitHub team, and what its members may do in the cluster and on the host."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.organization.lower()}-{self.team}"
-
-    @property
-    def on_github(self) -> str:
-        return f"{self.organization}/{self.team}"
-
-
-class Bot(Access, _Job):
-    """Jobs of GitHub Actions, and what they may do in the cluster."""
-
-    @property
-    def bot(self) -> str:
-        """The name of Teleport's bot and of its join token."""
-        return re.sub("[^a-z0-9._-]", "-", f"{self.repository}-{self.environment or self.branch}".lower())
-
-    @property
-    def name(self) -> str:
-        return f"bot-{self.bot}"
-
-    @property
-    def on_github(self) -> str:
-        where = f"environment {self.environment}" if self.environment else f"branch {self.branch}"
-        return f"{self.repository}, {where}"
-
-
-EXAMPLE_TEAM = {
-    "organization": "acme",
-    "team": "platform",
-    "kubernetesGroups": ["platform"],
-    "clusterRole": "edit",
-    "namespaces": ["shop"],
-}
-# What a message about an item of a list tells the operator to write.
-TEAM_EXAMPLES = {**EXAMPLE_TEAM, "logins": ["deploy"], "auditor": True}
-EXAMPLE_BOT = {
-    "repository": "acme/shop",
-    "environment": "production",
-    "kubernetesGroups": ["shop-deployer"],
-    "clusterRole": "edit",
-    "namespaces": ["shop"],
-}
-BOT_EXAMPLES = {**EXAMPLE_BOT, "branch": "main"}
-
-
-def _are_listed_once(listed: Iterable[Access]) -> None:
-    seen: set[str] = set()
-    for item in listed:
-        if item.on_github in seen:
-            raise ValueError(f"{item.on_github} is listed twice: put its groups into one item")
-        seen.add(item.on_github)
-
-
-def _share_no_name(listed: Iterable[Access]) -> None:
-    """Refuses a-b/c beside a/b-c. Their roles, bots and bindings would have one name."""
-    named: dict[str, str] = {}
-    for item in listed:
-        other = named.setdefault(item.name, item.on_github)
-        if other != item.on_github:
-            raise ValueError(
-                f"{other} and {item.on_github} both get the name {item.name}: rename one of the two on GitHub, or give "
-                "the access to another one there"
-            )
-
-
-def _are_written_in_one_way(teams: Iterable[Team]) -> None:
-    organizations: dict[str, str] = {}
-    for team in teams:
-        written = organizations.setdefault(team.organization.lower(), team.organization)
-        if written != team.organization:
-            raise ValueError(
-                f"{written} and {team.organization} are one organization on GitHub, and Teleport knows it only by its "
-                "exact name: write it in each team as its page on GitHub does"
-            )
-
-
-class AdditionalCluster(_Model):
-    """Another EKS cluster behind the same proxy, in the same account and region."""
-
-    cluster_name: str = Field(pattern=CLUSTER_NAME, description="The EKS cluster.")
-    access_mode: AccessMode = Field(
-        default="auto", description="How this cluster maps the proxy's role. auto: by an access entry if possible."
-    )
-    teams: tuple[Team, ...] | None = Field(
-        default=None,
-        description="The teams with access to this cluster, instead of the stack's `teams`. Not set: the same teams "
-        "with the same access. []: none. `logins` and `auditor` belong to the stack's `teams`.",
-    )
-    bots: tuple[Bot, ...] | None = Field(
-        default=None,
-        description="The bots with access to this cluster, instead of the stack's `bots`. Not set: the same bots with "
-        "the same access. []: none.",
-    )
-
-    @field_validator("teams")
-    @classmethod
-    def _host_and_recordings_are_the_stacks(cls, teams: tuple[Team, ...] | None) -> tuple[Team, ...] | None:
-        for team in teams or ():
-            if team.logins or team.auditor:
-                raise ValueError(
-                    f"{team.on_github} has logins or auditor, which are about the proxy and not about this cluster: "
-                    f"set them in {NAMESPACE}:teams"
-                )
-        return teams
-
-    @field_validator("teams", "bots")
-    @classmethod
-    def _are_distinct(cls, listed: tuple[Access, ...] | None) -> tuple[Access, ...] | None:
-        _are_listed_once(listed or ())
-        return listed
-
-
-EXAMPLE_CLUSTER = {"clusterName": "tools"}
-ITEM_EXAMPLES = {
-    "teams": TEAM_EXAMPLES,
-    "bots": BOT_EXAMPLES,
-    "additionalClusters": {**EXAMPLE_CLUSTER, "accessMode": "auto", "teams": [EXAMPLE_TEAM], "bots": [EXAMPLE_BOT]},
-}
-
-
-@dataclass(frozen=True)
-class Grant:
-    """What a team or a bot may do in ``clusters``, or in all of them if it is empty: one Teleport role."""
-
-    access: Access
-    clusters: tuple[str, ...] = ()
-    prefix: str = "kube-"
-
-    @property
-    def role(self) -> str:
-        return f"{self.prefix}{self.access.name}"
-
-
-class Settings(_Model):
+class Settings(Model):
     """The checked configuration of one proxy, read from a stack's file by ``load``, or built by another program, which
     gets a ``pydantic.ValidationError`` that lists all mistakes.
 
@@ -464,10 +139,10 @@ class Settings(_Model):
     """
 
     cluster_name: str = Field(
-        pattern=CLUSTER_NAME, description="The EKS cluster to give access to.", examples=["production"]
+        pattern=patterns.CLUSTER_NAME, description="The EKS cluster to give access to.", examples=["production"]
     )
     acme_email: str = Field(
-        pattern=EMAIL,
+        pattern=patterns.EMAIL,
         description="The contact address of the ACME account. Let's Encrypt does not keep it and sends no warnings; "
         "another `acmeServer` may.",
         examples=["platform@example.com"],
@@ -510,13 +185,13 @@ class Settings(_Model):
     )
     acme_server: str = Field(
         default=LETS_ENCRYPT,
-        pattern=ACME_SERVER,
+        pattern=patterns.ACME_SERVER,
         description="The URL of the ACME directory.",
         examples=[LETS_ENCRYPT],
     )
     acme_eab_key_id: str | None = Field(
         default=None,
-        pattern=EAB_KEY_ID,
+        pattern=patterns.EAB_KEY_ID,
         description="The id of the key that binds the ACME account to yours at the certificate authority (external "
         "account binding). ZeroSSL, Google and others ask for one.",
         examples=["key-id"],
@@ -532,29 +207,29 @@ class Settings(_Model):
     )
     certificate_arn: str | None = Field(
         default=None,
-        pattern=CERTIFICATE,
+        pattern=patterns.CERTIFICATE,
         description="The ARN of an SSM parameter or of a Secrets Manager secret that holds the proxy's key and "
         "certificate chain in PEM. The host reads it each hour, and asks no ACME server. Needs domainName.",
         examples=["arn:aws:secretsmanager:eu-west-1:111122223333:secret:teleport-a1B2c3"],
     )
     teleport_version: str = Field(
-        default="18.10.1", pattern=VERSION, description="The Teleport release to run.", examples=["18.10.1"]
+        default="18.10.1", pattern=patterns.VERSION, description="The Teleport release to run.", examples=["18.10.1"]
     )
     teleport_sha256: str | None = Field(
         default=None,
-        pattern=SHA256,
+        pattern=patterns.SHA256,
         description="The SHA-256 of the release. If not set, the host reads the one that Teleport publishes.",
         examples=["0123456789abcdef" * 4],
     )
     instance_type: str = Field(
         default="t3.small",
-        pattern=INSTANCE_TYPE,
+        pattern=patterns.INSTANCE_TYPE,
         description="An x86-64 or arm64 type of the T, M, C or R family with at least 2 GiB of memory.",
         examples=["t3.small"],
     )
     maintenance_window: str = Field(
         default="Sun 03:00",
-        pattern=MAINTENANCE_WINDOW,
+        pattern=patterns.MAINTENANCE_WINDOW,
         description="The day and time in UTC from which the host may reboot, each week, if an update needs it and "
         "nobody is connected. It tries for 4 hours. none: it never reboots.",
         examples=["Sun 03:00"],
@@ -566,7 +241,7 @@ class Settings(_Model):
     )
     subnet_id: str | None = Field(
         default=None,
-        pattern=SUBNET,
+        pattern=patterns.SUBNET,
         description="The public subnet to run in. If not set, the first of the VPC, in the zone of the data volume.",
         examples=["subnet-0123456789abcdef0"],
     )
@@ -577,7 +252,7 @@ class Settings(_Model):
     )
     github_client_id: str | None = Field(
         default=None,
-        pattern=CLIENT_ID,
+        pattern=patterns.CLIENT_ID,
         description="The GitHub OAuth app's client id. If not set, the outputs say how to create the app.",
         examples=["Iv1.0123456789abcdef"],
     )
@@ -609,7 +284,7 @@ class Settings(_Model):
     )
     session_ttl: Annotated[str, AfterValidator(_session_ttl)] = Field(
         default="12h",
-        pattern=SESSION_TTL,
+        pattern=patterns.SESSION_TTL,
         description="How long a sign-in lasts, also for somebody who has left a team meanwhile.",
         examples=["12h"],
     )
@@ -663,7 +338,7 @@ class Settings(_Model):
     )
     data_snapshot_id: str | None = Field(
         default=None,
-        pattern=SNAPSHOT,
+        pattern=patterns.SNAPSHOT,
         description="The snapshot to restore the data volume from. Another value replaces the volume.",
         examples=["snap-0123456789abcdef0"],
     )
@@ -683,7 +358,7 @@ class Settings(_Model):
     )
     alarm_topic_arn: str | None = Field(
         default=None,
-        pattern=TOPIC,
+        pattern=patterns.TOPIC,
         description="The SNS topic to send CloudWatch alarms about the proxy to. By default, there are no alarms.",
         examples=["arn:aws:sns:eu-west-1:111122223333:on-call"],
     )
@@ -696,27 +371,28 @@ class Settings(_Model):
     )
     permissions_boundary: str | None = Field(
         default=None,
-        pattern=POLICY_ARN,
+        pattern=patterns.POLICY_ARN,
         description="The ARN of the permissions boundary of the IAM roles.",
         examples=["arn:aws:iam::111122223333:policy/boundary"],
     )
     iam_path: str | None = Field(
         default=None,
-        pattern=IAM_PATH,
+        pattern=patterns.IAM_PATH,
         max_length=512,
         description="The path of the IAM roles and of the instance profile. Another path means new roles.",
         examples=["/platform/"],
     )
     kms_key_arn: str | None = Field(
         default=None,
-        pattern=KMS_KEY,
+        pattern=patterns.KMS_KEY,
         description="The KMS key for the volumes, their snapshots, the recordings in S3, the logs and the secrets in "
         "SSM. By default AWS's own. A data volume keeps its key; docs/operations.md says how to move it to another "
         "one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )
     tags: Annotated[
-        dict[Annotated[str, Field(pattern=TAG_KEY)], Annotated[str, Field(pattern=TAG_VALUE)]], AfterValidator(_tags)
+        dict[Annotated[str, Field(pattern=patterns.TAG_KEY)], Annotated[str, Field(pattern=patterns.TAG_VALUE)]],
+        AfterValidator(_tags),
     ] = Field(
         default={},
         max_length=45,  # AWS allows 50, and the program has its own
@@ -861,9 +537,9 @@ class Settings(_Model):
             listed = [item for cluster in value for item in (*(cluster.teams or ()), *(cluster.bots or ()))]
         else:
             listed = value
-            _are_listed_once(listed)
-        _are_written_in_one_way([item for item in (*of_the_stack, *listed) if isinstance(item, Team)])
-        _share_no_name([*of_the_stack, *listed])
+            are_listed_once(listed)
+        are_written_in_one_way([item for item in (*of_the_stack, *listed) if isinstance(item, Team)])
+        share_no_name([*of_the_stack, *listed])
         for item in listed:
             if "system:masters" in item.kubernetes_groups and not info.data.get("allow_system_masters"):
                 raise ValueError(
@@ -1043,7 +719,7 @@ def _problem(error: Any) -> Problem:
     place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
     context = error.get("ctx", {})
-    words = WORDS.get(context.get("pattern", error["type"]))
+    words = patterns.WORDS.get(context.get("pattern", error["type"]))
     rule = words.format(**context) if words else error["msg"]
     if error["type"] == "extra_forbidden":
         name = difflib.get_close_matches(name, examples, 1, 0)[0]

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import pulumi
 import pulumi_aws as aws
 
-from teleport_eks.settings import NAMESPACE, Bot, Grant, Settings, Team
+from teleport_eks.access import Bot, Grant, Team
+from teleport_eks.errors import NAMESPACE
+from teleport_eks.settings import Settings
 
 # The Kubernetes user of all people, unless kubernetesIdentity is person. Teleport's audit log names the person.
 SHARED_USER = "teleport-user"

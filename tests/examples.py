@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from teleport_eks.access import Team
 from teleport_eks.aws_auth.text import Entry
 from teleport_eks.cluster import Cluster, MappedCluster, Site
 from teleport_eks.cluster_access import Names
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
-from teleport_eks.settings import Settings, Team, parse
+from teleport_eks.settings import Settings, parse
 from teleport_eks.subnets import Subnet
 from tests.recorder import Recorder, record
 

@@ -12,8 +12,8 @@ from kubernetes.config import new_client_from_config
 from urllib3 import HTTPHeaderDict
 
 from sandbox.control_plane import ControlPlane
+from teleport_eks.access import Team
 from teleport_eks.cluster_access import Names, impersonation_rules, impersonators
-from teleport_eks.settings import Team
 from teleport_eks.team_access import SHARED_USER
 from tests.waiting import wait_for
 

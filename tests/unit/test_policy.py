@@ -22,8 +22,8 @@ from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
 from policy.checks import GUARDS, INSTANCE, RULES, STATE, TABLE, Resource, secrets_in
 from sandbox.engine import ROOT
+from teleport_eks.access import EXAMPLE_BOT
 from teleport_eks.recordings import tls_only
-from teleport_eks.settings import EXAMPLE_BOT
 from tests.examples import PLATFORM, TOOLS, record_proxy, site
 from tests.recorder import plain
 

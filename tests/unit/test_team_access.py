@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from teleport_eks.settings import Bot, Grant, Team
+from teleport_eks.access import Bot, Grant, Team
 from teleport_eks.team_access import (
     SHARED_USER,
     TeamAccess,

@@ -13,7 +13,8 @@ from botocore.stub import ANY, Stubber
 
 from fleet import who
 from sandbox.account import REGION, Account, made_up
-from teleport_eks.settings import AdditionalCluster, Bot, Grant, parse
+from teleport_eks.access import AdditionalCluster, Bot, Grant
+from teleport_eks.settings import parse
 from teleport_eks.team_access import role
 
 INSTANCE = "i-0123456789abcdef0"
