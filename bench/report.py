@@ -31,9 +31,9 @@ HEAD = """\
 # Performance
 
 Measured on {date} on {machine}, with Python {python}, by `make bench`. It takes the sandbox's stand-ins for AWS and the
-providers, and the real Pulumi engine, kube-apiserver and etcd. A value is the median of several runs. A ratio is the
-median of pairs of runs that took turns. Seconds by the clock depend on what else the machine does: compare ratios and
-CPU seconds.
+providers, and the real Pulumi engine, kube-apiserver and etcd. What people feel is measured with the real Teleport. A
+value is the median of several runs. A ratio is the median of pairs of runs that took turns. Seconds by the clock depend
+on what else the machine does: compare ratios and CPU seconds.
 
 """
 
