@@ -11,6 +11,7 @@ import base64
 import functools
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -259,8 +260,21 @@ def _check(service: str) -> flask.Response | None:
     return flask.Response(body, status, headers)
 
 
+def _in_turn(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """moto looks at the condition of a write, and then writes, while another request does the same."""
+    turn = threading.Lock()
+
+    def answer_in_turn(*request: Any) -> Any:
+        with turn:
+            return answer(*request)
+
+    return answer_in_turn
+
+
 def _strict_app(service: Any) -> flask.Flask:
     app = create_backend_app(service)
+    if service == "dynamodb":
+        app.wsgi_app = _in_turn(app.wsgi_app)
     if service != "s3":  # its requests are files, and the program has none there
         app.before_request(functools.partial(_check, service))
     return app

@@ -136,7 +136,7 @@ class Nodes:
         assert stored
         for node in served:
             wait_for(lambda node=node: node.certificate().strip() in stored, f"{node.name} serves another certificate")
-            assert node.is_trusted()
+            node.wait_trusted()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -10,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox.account import REGION, made_up
+from tests.tables import create_tables
 
 TRUST = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 ROLE = {"RoleName": "it", "AssumeRolePolicyDocument": json.dumps({"Version": "2012-10-17", **TRUST})}
@@ -152,3 +155,23 @@ def test_a_secret_is_not_repeated(aws: Client) -> None:
     with pytest.raises(ClientError, match=r"2 validation errors detected.*\*\*\*") as error:
         aws("ssm").put_parameter(Name="/it", Value=["hunter2"], Type="SecureText")
     assert "hunter2" not in str(error.value)
+
+
+def test_of_writes_with_a_condition_one_wins(aws: Client) -> None:
+    table = aws("dynamodb")
+    create_tables(table, "state", "events")
+
+    def claim(who: int) -> bool:
+        with suppress(table.exceptions.ConditionalCheckFailedException):
+            table.update_item(
+                TableName="state",
+                Key={"HashKey": {"S": "it"}, "FullPath": {"S": "claim"}},
+                UpdateExpression="SET Claim = :who",
+                ConditionExpression="attribute_not_exists(Claim)",
+                ExpressionAttributeValues={":who": {"S": str(who)}},
+            )
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(claim, range(16))) == 1

@@ -5,6 +5,9 @@
 : "${LEASE:=180}"                                # seconds
 : "${instance:=/var/lib/cloud/data/instance-id}" # cloud-init writes it
 node=$(<"$instance")
+# The table refuses a write with this unless the node has the claim of the item.
+if_claimed=(--condition-expression 'begins_with(Claim, :node)')
+if_claimed+=(--expression-attribute-values "{\":node\":{\"S\":\"$node \"}}")
 
 # In the place of bootstrap's steps of this name. State is in DynamoDB, so there is no volume. The units still wait for
 # a mount, so that Teleport starts after the bootstrap only.
@@ -49,10 +52,7 @@ claim() {
 }
 
 # release NAME: another node may do it at once.
-release() {
-  lock update-item "$1" --update-expression 'REMOVE Claim' --condition-expression 'begins_with(Claim, :node)' \
-    --expression-attribute-values "{\":node\":{\"S\":\"$node \"}}" >&2
-}
+release() { lock update-item "$1" --update-expression 'REMOVE Claim' "${if_claimed[@]}" >&2; }
 
 # Teleport reads only items with the hash key `teleport`.
 lock() {
