@@ -8,10 +8,10 @@ import argparse
 import logging
 import time
 
-from bench import aws_auth, fleet, preview, report, user_data
+from bench import aws_auth, boot, fleet, preview, report, user_data
 from bench.measure import Results
 
-BENCHES = {"preview": preview, "fleet": fleet, "aws-auth": aws_auth, "user-data": user_data}
+BENCHES = {"preview": preview, "fleet": fleet, "aws-auth": aws_auth, "boot": boot, "user-data": user_data}
 
 
 def main() -> None:
