@@ -12,9 +12,11 @@ The longer one counts. After each boot, the same host does only these things, wi
 network: curl and tar beside certbot, then a start of Teleport. Not in this path: to check the release's digest, to read
 the cluster's address, to prepare the volume, and to wait until Teleport looks for a new certificate.
 
-``boot.at.STEP`` is when a step of the boot ended.
+``boot.at.STEP`` is when a step of the boot ended. If TELEPORT in the environment is the folder of a release, the figures
+that begin with ``boot.teleport`` are of that release. Its archive has teleport and tctl, from ``gzip -1``.
 """
 
+import os
 import shlex
 import subprocess
 import tempfile
@@ -25,7 +27,7 @@ from pathlib import Path
 
 from bench.measure import Results, ratio
 from sandbox.binaries import ServersMissingError
-from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, VERSION, Host, Rig, World, missing
+from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, VERSION, Host, Rig, World, missing, pack_release
 from tests.waiting import wait_for
 
 SIZE, RATE, ROUND_TRIP = 180 << 20, 50e6, 0.3
@@ -47,10 +49,24 @@ def measure(results: Results) -> None:
                 world.delays, world.rate = {"acme": ROUND_TRIP}, RATE
                 world.publish_stand_ins(VERSION, SIZE)
                 _report(results, "boot", [_boot(world, Path(folder), turn, VERSION) for turn in range(TIMES)])
+                if release := os.environ.get("TELEPORT"):
+                    version = _publish(world, Path(release))
+                    _report(results, "boot.teleport", [_boot(world, Path(folder), TIMES, version)])
+                else:
+                    print("# boot.teleport is not measured, because TELEPORT is not the folder of a release")
             finally:
                 world.close()
     except ServersMissingError as error:
         print(f"# boot is not measured: {error}")
+
+
+def _publish(world: World, release: Path) -> str:
+    said = subprocess.run([release / "teleport", "version"], check=True, capture_output=True, text=True).stdout
+    version = said.split()[1].removeprefix("v")
+    world.publish(
+        version, pack_release({name: (release / name).read_bytes() for name in ("teleport", "tctl")}, level=1)
+    )
+    return version
 
 
 def _report(results: Results, name: str, boots: list[tuple[dict[str, float], dict[str, float]]]) -> None:
@@ -72,6 +88,7 @@ def _boot(world: World, folder: Path, number: int, version: str) -> tuple[dict[s
     rig = Rig(world, folder, number)
     try:
         host = rig.host(rig.volume(), teleport_version=version)
+        host.write("/etc/hosts", f"127.0.0.1 localhost {host.config.hostname}\n")
         host.configure(DNF_DELAY=str(PACKAGES), REAL_TIMES="1")
         return _steps(host), _alone(host)
     finally:
