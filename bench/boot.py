@@ -12,8 +12,8 @@ The longer one counts. After each boot, the same host does only these things, wi
 network: curl and tar beside certbot, then a start of Teleport. Not in this path: to check the release's digest, to read
 the cluster's address, to prepare the volume, and to wait until Teleport looks for a new certificate.
 
-``boot.at.STEP`` is when a step of the boot ended. If TELEPORT in the environment is the folder of a release, figures that
-begin with ``boot.teleport`` are of that release. Its archive has teleport and tctl, from ``gzip -1``.
+``boot.at.STEP`` is when a step of the boot ended. If TELEPORT in the environment is the folder of a release, figures
+that begin with ``boot.teleport`` are of that release. Its archive has teleport and tctl, from ``gzip -1``.
 """
 
 import os

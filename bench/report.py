@@ -27,10 +27,11 @@ NOTES = {
     "aws-auth.edit": """PyYAML parses the text before and after the edit, which proves that nothing else changed. One
     pass of libyaml's parser over 5,000 entries takes 0.4 s already, against 1.1 s. A map of 100 entries is within the
     goal.""",
-    "boot.": """the release's digest is checked after the download, and nothing is unpacked before that (0.7 s); Teleport
-    looks for a new certificate once a second; the host's scripts and the units beside each other use the same two
-    cores. Packages, the certificate and the cluster's address are no longer waited for before the download.
-    To unpack while the download goes on was not tried: an archive that nobody has checked would be unpacked.""",
+    "boot.": """the digest of the release is checked after the download (0.7 s), and nothing is unpacked before.
+    Teleport looks for a new certificate once a second. On two cores, certbot and the unpacking of the release slow each
+    other down. The download no longer waits for packages, and Teleport's start no longer waits for the AWS CLI to
+    describe the cluster after the download. To unpack during the download was not tried, because the archive would be
+    unpacked before its digest is checked.""",
     "bench.took": "the runs wait for cores that other programs use at the same time.",
 }
 HEAD = """\
