@@ -331,6 +331,8 @@ class World:
         wait_for(lambda: is_open(DNS_MANAGEMENT), f"nothing listens on {DNS_MANAGEMENT}")
         self.trusted = root + pem(self.authority.cert_pem)
         self.trust = ssl.create_default_context(cadata=self.trusted)
+        # What is in moto is the process's, so it may be another world's or the sandbox's.
+        self._http.post(f"http://127.0.0.1:{MOTO}/moto-api/reset", timeout=30).raise_for_status()
         role = f"arn:aws:iam::{ACCOUNT}:role/r"
         self.aws("eks").create_cluster(name="demo", roleArn=role, resourcesVpcConfig={"subnetIds": []})
         self.cluster: Any = get_backend("eks")[ACCOUNT][REGION].clusters["demo"]
