@@ -79,7 +79,7 @@ who: setup ## which people have access through STACK=name; JSON=--json
 docs: setup ## generate the reference, Pulumi.yaml's keys and the schema from the settings
 	@$(RUN) -m docs.generate
 
-bench: setup ## measure what costs time, memory or bytes: one line per figure; BENCH="preview fleet aws-auth people user-data", TELEPORT=folder for people
+bench: setup ## measure what costs time, memory or bytes: BENCH="preview fleet aws-auth boot people user-data"; people needs TELEPORT=folder
 	@$(RUN) -m bench $(BENCH)
 
 bench-report: setup ## the same, and write docs/performance.md with plots; REMARK="a sentence for it"

@@ -8,10 +8,17 @@ import argparse
 import logging
 import time
 
-from bench import aws_auth, fleet, people, preview, report, user_data
+from bench import aws_auth, boot, fleet, people, preview, report, user_data
 from bench.measure import Results
 
-BENCHES = {"preview": preview, "fleet": fleet, "aws-auth": aws_auth, "people": people, "user-data": user_data}
+BENCHES = {
+    "preview": preview,
+    "fleet": fleet,
+    "aws-auth": aws_auth,
+    "boot": boot,
+    "people": people,
+    "user-data": user_data,
+}
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,9 @@ class World:
         self.requests: list[str] = []
         self.downloads: dict[str, bytes] = {}
         self.folders: list[Path] = []  # hosts see these, even on other file systems
+        # How slow the network is: seconds for each request to a server, by its name; bytes per second of a download.
+        self.delays: dict[str, float] = {}
+        self.rate = 0.0  # no limit
         self._faults: list[Fault] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._network_before = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -197,7 +201,7 @@ class World:
         self._http.trust_env, self._http.verify = False, str(scratch / "authority.pem")
         self._start_servers(programs)
         for version in (VERSION, NEWER):
-            self._publish_stand_ins(version)
+            self.publish_stand_ins(version)
 
     def close(self) -> None:
         self.clear()
@@ -261,11 +265,12 @@ class World:
         self.downloads[path] = content
         self.downloads[f"{path}.sha256"] = f"{hashlib.sha256(content).hexdigest()}  {path[1:]}\n".encode()
 
-    def _publish_stand_ins(self, version: str) -> None:
+    def publish_stand_ins(self, version: str, more: int = 200_000) -> None:
+        """Publishes the stand-ins. ``more`` is about how many bytes the archive has."""
         script = f"#!{sys.executable}\n" + (STANDINS / "teleport.py").read_text()
         script = script.replace("@@VERSION@@", version).replace("@@CHECKOUT@@", str(CHECKOUT))
         # tsh only makes the archive large, so that half of a download is something.
-        programs = {"teleport": script.encode(), "tctl": script.encode(), "tsh": os.urandom(200_000)}
+        programs = {"teleport": script.encode(), "tctl": script.encode(), "tsh": os.urandom(more)}
         self.publish(version, pack_release(programs))
 
     # -- faults ----------------------------------------------------------------------------------
@@ -326,6 +331,8 @@ class World:
         wait_for(lambda: is_open(DNS_MANAGEMENT), f"nothing listens on {DNS_MANAGEMENT}")
         self.trusted = root + pem(self.authority.cert_pem)
         self.trust = ssl.create_default_context(cadata=self.trusted)
+        # What is in moto is the process's, so it may be another world's or the sandbox's.
+        self._http.post(f"http://127.0.0.1:{MOTO}/moto-api/reset", timeout=30).raise_for_status()
         role = f"arn:aws:iam::{ACCOUNT}:role/r"
         self.aws("eks").create_cluster(name="demo", roleArn=role, resourcesVpcConfig={"subnetIds": []})
         self.cluster: Any = get_backend("eks")[ACCOUNT][REGION].clusters["demo"]
@@ -358,6 +365,7 @@ class World:
             what = request.headers.get("X-Amz-Target") or f"{request.method} {request.full_path.removesuffix('?')}"
             described = f"{name} {what} {request.headers.get('Range', '')}".rstrip()
             self.requests.append(described)
+            time.sleep(self.delays.get(name, 0))
             for fault in self._faults:
                 if fault.times > 0 and re.search(fault.pattern, described):
                     fault.times -= 1
@@ -371,7 +379,11 @@ class World:
     def _answer_download(self, request: Request) -> Response:
         if request.path not in self.downloads:
             return Response(status=404)
-        return send_file(io.BytesIO(self.downloads[request.path]), request.environ, "application/gzip", etag=False)
+        content = self.downloads[request.path]
+        if self.rate:
+            length = {"Content-Length": str(len(content))}
+            return Response(slowly(content, self.rate), headers=length, content_type="application/gzip")
+        return send_file(io.BytesIO(content), request.environ, "application/gzip", etag=False)
 
     def _answer_aws(self, account: Any, request: Request) -> Any:
         # Pebble's name server stands in for Route 53's: it answers with what the zone gets.
@@ -407,10 +419,18 @@ def is_open(port: int) -> bool:
     return False
 
 
-def pack_release(programs: Mapping[str, bytes]) -> bytes:
-    """An archive with these programs, as on Teleport's own server."""
+def slowly(content: bytes, rate: float) -> Iterator[bytes]:
+    """The content in pieces, so many bytes per second."""
+    began, size = time.monotonic(), 1 << 18
+    for end in range(size, len(content) + size, size):
+        time.sleep(max(0, began + min(end, len(content)) / rate - time.monotonic()))
+        yield content[end - size : end]
+
+
+def pack_release(programs: Mapping[str, bytes], level: int = 0) -> bytes:
+    """An archive with these programs, as on Teleport's own server. ``level``: how well it is compressed."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=0) as archive:
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=level) as archive:
         for name, data in programs.items():
             member = tarfile.TarInfo(f"teleport/{name}")
             member.size, member.mode = len(data), 0o755

@@ -86,9 +86,42 @@ def test_the_certificate_is_asked_for_beside_the_download(bare: Host) -> None:
     download = bare.world.fault("cdn GET .*gz$", "hang", times=1)
     process = bare.begin(BOOT)
     assert download.reached.wait(60)
+    wait_for(lambda: bare.read("/run/rig/queued"), "the certificate is not asked for")
     assert bare.read("/run/rig/queued").split() == ["teleport-certificate.service"]
     bare.kill(BOOT)
     process.communicate()
+
+
+def test_teleport_starts_while_packages_are_installed(bare: Host) -> None:
+    bare.break_command("dnf", "hang", times=1, text="install")
+    process = bare.begin(BOOT)
+    wait_for(bare.ping, "Teleport is not up")
+    assert process.poll() is None, "the packages are still waited for"
+    bare.sh("pkill -x sleep")
+    console, _ = process.communicate(timeout=60)
+    assert "step packages: failed" in console
+    assert "step end: failed: Teleport runs, but not all is done: packages" in console
+    boot(bare)
+
+
+def test_a_boot_that_fails_waits_for_dnf(bare: Host) -> None:
+    bare.world.fault("cdn GET .*gz$", "fail")
+    bare.configure(DNF_DELAY="3")
+    bare.fail(BOOT, r"step packages: installed.*\n(.*\n)*.* attempt 1 ended here")
+    bare.repair()
+    boot(bare)
+
+
+def test_another_kubeconfig_restarts_teleport_once(running: Host) -> None:
+    pid = running.read("/run/teleport.pid")
+    boot(running)
+    assert running.read("/run/teleport.pid") == pid
+    running.sh("echo '# of another cluster' >>/etc/teleport-eks/kubeconfig")
+    boot(running)
+    other = running.read("/run/teleport.pid")
+    assert other != pid
+    boot(running)
+    assert running.read("/run/teleport.pid") == other
 
 
 def test_people_on_the_host_do_not_get_the_instance_role(running: Host) -> None:

@@ -213,7 +213,9 @@ def test_the_node_that_asks_dies_and_another_one_takes_over(nodes: Nodes, step: 
     first, second = nodes.add(), nodes.add()
     fault = nodes.world.fault(STEPS[step], "hang", times=1)
     process = first.begin(CERTIFICATE)
-    assert fault.reached.wait(60), f"the first node never {step}"
+    if not fault.reached.wait(60):
+        first.kill(CERTIFICATE)
+        pytest.fail(f"the first node never {step}: {process.communicate()}")
     waiting = begin_to_wait(second)
     first.power_off()
     process.communicate()

@@ -180,9 +180,14 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     }
     scripts = "/usr/local/lib/teleport-eks"
     assert nodes[f"{scripts}/issue"] == single[f"{scripts}/certificate"]
-    assert nodes[f"{scripts}/bootstrap"] == single[f"{scripts}/bootstrap"].replace(
-        "trap pause_when_failed", f". {scripts}/nodes.sh\ntrap pause_when_failed"
-    ).replace("missing=() name\n", "missing=() name\n  wanted+=(haproxy)\n")
+    bootstrap = single[f"{scripts}/bootstrap"]
+    for before, added in (
+        ("missing=() name\n", "  wanted+=(haproxy)\n"),
+        ('$missed kubernetes"\n', "  wait_for_packages\n"),
+    ):
+        bootstrap = bootstrap.replace(before, before + added)
+    bootstrap = bootstrap.replace("trap pause_when_failed", f". {scripts}/nodes.sh\ntrap pause_when_failed")
+    assert nodes[f"{scripts}/bootstrap"] == bootstrap
     storage = strict.load(nodes["/etc/teleport.yaml"])["teleport"]["storage"]
     assert storage["audit_events_uri"][0] == f"dynamodb://{NODES.events_table}", "Teleport searches the first one"
     assert storage["audit_events_uri"][1:] == ["file:///var/lib/teleport/log/events"], "the CloudWatch agent reads it"

@@ -98,8 +98,9 @@ def serve(config_file, pid_file):
             self.wfile.write(json.dumps(answer).encode())
 
     def reload_pairs():
-        while proxy.get("https_keypairs_reload_interval"):
-            time.sleep(0.3)  # in place of that interval
+        interval = proxy.get("https_keypairs_reload_interval")
+        while interval:
+            time.sleep(float(interval.rstrip("s")) if "REAL_TIMES" in os.environ else 0.3)
             try:
                 load_pair(context, proxy)
             except (subprocess.CalledProcessError, OSError) as error:
