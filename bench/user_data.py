@@ -5,15 +5,15 @@ import zlib
 
 from bench.measure import Results
 from teleport_eks.userdata import LIMIT, files, render
-from tests.unit.test_userdata import CONFIG, EVERYTHING, NODES
+from tests.examples import HA_HOST, HOST, HOST_WITH_ALL
 
 SMALL = 200  # bytes; files that add less are one figure
 
 
 def measure(results: Results) -> None:
-    for name, config in {"default": CONFIG, "all-options": EVERYTHING, "all-options-ha": NODES}.items():
+    for name, config in {"default": HOST, "all-options": HOST_WITH_ALL, "all-options-ha": HA_HOST}.items():
         results.add(f"user-data.{name}", len(base64.b64decode(render(config))), "bytes", most=LIMIT)
-    texts = files(EVERYTHING)
+    texts = files(HOST_WITH_ALL)
     everything = _compressed(texts)
     adds = {path: everything - _compressed({k: v for k, v in texts.items() if k != path}) for path in texts}
     small = [adds.pop(path) for path in texts if adds[path] < SMALL]

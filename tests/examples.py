@@ -10,11 +10,13 @@ from teleport_eks.cluster_access import Names
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import Settings, parse
 from teleport_eks.subnets import Subnet
+from teleport_eks.userdata import HostConfig
 from tests.recorder import Recorder, record
 
 CONFIG = {"clusterName": "demo", "acmeEmail": "platform@example.com"}
 ROLE = "arn:aws:iam::111122223333:role/teleport"
 ENTRY = Entry(ROLE, "teleport", ("teleport-group",))  # of aws-auth
+INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 PARAMETERS = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport-eks/dev"
 ROOT = """-----BEGIN CERTIFICATE-----
 MIIBdjCCARugAwIBAgIUBqCjXUIwgPKEjnko/RgaqxYQlSIwCgYIKoZIzj0EAwIw
@@ -57,6 +59,47 @@ SITE = site()
 
 def settings(**config: str) -> Settings:
     return parse({**CONFIG, **config}, "dev")
+
+
+HOST = HostConfig(
+    settings=settings(),
+    stack="dev",
+    region="eu-west-1",
+    hostname="ec2-203-0-113-5.nip.io",
+    public_ip="203.0.113.5",
+    volume_id="vol-0123456789abcdef0",
+    parameters_path="/teleport-eks/dev",
+)
+# All that adds something to the host.
+HOST_WITH_ALL = replace(
+    HOST,
+    settings=settings(
+        alarmTopicArn="arn:aws:sns:eu-west-1:111122223333:on-call",
+        logRetentionDays="90",
+        privateCa=ROOT,
+        acmeServer="https://ca.example.com/directory",
+        acmeEabKeyId="kid-1",
+        acmeEabKey="0123456789abcdef",
+    ),
+    hostname="teleport.example.com",
+    dns_zone_id="Z0123456789ABC",
+    recordings_url="s3://teleport-recordings-1234567/records",
+)
+# The same on several nodes.
+HA_HOST = replace(
+    HOST_WITH_ALL,
+    settings=HOST_WITH_ALL.settings.model_copy(
+        update={"topology": "ha", "kms_key_arn": "arn:aws:kms:eu-west-1:111122223333:key/5c4c8b1e-0000-4000-8000-0000"}
+    ),
+    public_ip=None,
+    volume_id=None,
+    state_table="teleport-eks-dev-state-1234567",
+    events_table="teleport-eks-dev-events-1234567",
+)
+
+
+def host_with(**config: str) -> HostConfig:
+    return replace(HOST, settings=settings(**config))
 
 
 def record_proxy(config: Mapping[str, str], site: Site = SITE) -> Recorder:

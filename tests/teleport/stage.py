@@ -11,6 +11,7 @@ from typing import Any
 
 from werkzeug import Request, Response
 
+from fleet import who
 from sandbox.binaries import binaries
 from sandbox.control_plane import ControlPlane
 from teleport_eks.address import sign_in_command
@@ -159,9 +160,22 @@ class Site:
         return self.tctl("status").partition("CA pins")[2]
 
     def tctl(self, *arguments: str) -> str:
-        return self.host.sh(
-            f"SSL_CERT_FILE=/etc/rig-trusted.pem tctl --config=/etc/teleport.yaml {' '.join(arguments)}"
-        )
+        return self.on_host(f"tctl --config=/etc/teleport.yaml {' '.join(arguments)}")
+
+    def on_host(self, commands: str) -> str:
+        """As root, as in a session of Session Manager."""
+        return self.host.sh(f"set -e; export SSL_CERT_FILE=/etc/rig-trusted.pem\n{commands}")
+
+    def look(self, *teams: dict[str, Any], **config: str) -> dict[str, dict[str, Any]]:
+        """What `make who` reports for a stack's file with these teams and those that are always there.
+
+        By role, person, lock and bot.
+        """
+        stack, given = self.host.config.stack, json.dumps([*TEAMS, *teams])
+        stored = who.parameters(self.world.aws("ssm"), stack)
+        settings = parse({"clusterName": "demo", "acmeEmail": "ops@example.org", "teams": given, **config}, stack)
+        found = who.report(settings, stack, stored, who.read(self.on_host(who.COMMAND)))
+        return {kind: {list(item.values())[kind == "teams"]: item for item in found[kind]} for kind in list(found)[1:]}
 
     # -- the stack and the cluster -----------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from tests.boot.rig import Run
 from tests.teleport.github import ISSUER, GitHub
 from tests.teleport.people import Person
 from tests.teleport.stage import NAME, Site
-from tests.teleport.test_who import look
 from tests.waiting import wait_for
 
 BOTS, WORKFLOW = (
@@ -87,7 +86,7 @@ def test_the_job_of_the_right_repository_and_environment(site: Site) -> None:
     events = [json.loads(line) for line in site.host.sh("cat /var/lib/teleport/log/events.log").splitlines()]
     mine = {event["event"] for event in events if event.get("user") == f"bot-{AUTHORIZE['token']}"}
     assert "kube.request" in mine
-    bot = look(site, bots=json.dumps([BOT]))["bots"][AUTHORIZE["token"]]
+    bot = site.look(bots=json.dumps([BOT]))["bots"][AUTHORIZE["token"]]
     assert (bot["state"], bot["jobs"]) == ("applied", "acme/shop, environment production")
     assert (bot["kubernetesGroups"], bot["namespaces"]) == (["shop-deployer"], ["shop"])
 

@@ -10,9 +10,7 @@ from teleport_eks.errors import ConfigurationError
 from teleport_eks.identity import permissions
 from teleport_eks.settings import load, parse
 from teleport_eks.userdata import LIMIT, _compress, cloud_config, files, variables
-from tests.examples import CONFIG, ROOT, record_proxy
-from tests.unit.test_userdata import CONFIG as HOST
-from tests.unit.test_userdata import with_settings
+from tests.examples import CONFIG, HOST, ROOT, host_with, record_proxy
 
 OWN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:teleport/pair-a1B2c3"
 PARAMETER = "arn:aws:ssm:eu-west-1:111122223333:parameter/teleport/pair"
@@ -67,7 +65,7 @@ def test_the_eab_key_goes_to_ssm_and_not_into_user_data() -> None:
     (parameter,) = [p for p in declared.of(SSM_PARAMETER) if p["name"].endswith("/acme/eab-key")]
     assert (parameter["name"], parameter["type"]) == ("/teleport-eks/dev/acme/eab-key", "SecureString")
     assert parameter["value"] == EAB["acmeEabKey"]
-    host = with_settings(**EAB)
+    host = host_with(**EAB)
     assert variables(host)["ACME_EAB_KEY_ID"] == "kid-1"
     assert EAB["acmeEabKey"] not in cloud_config(host)
     plain = Resource(SSM_PARAMETER, "eab", {**parameter, "type": "String"})
@@ -76,7 +74,7 @@ def test_the_eab_key_goes_to_ssm_and_not_into_user_data() -> None:
 
 def test_a_private_root_is_trusted_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_text(ROOT)
-    host = with_settings(privateCa=str(tmp_path / "root.pem"))
+    host = host_with(privateCa=str(tmp_path / "root.pem"))
     assert host.settings.private_ca == ROOT, "the text, which is the same on every machine"
     assert files(host)["/etc/pki/ca-trust/source/anchors/teleport-eks.pem"] == ROOT
     document = cloud_config(host)
@@ -106,7 +104,7 @@ def test_with_an_own_certificate_no_acme_server_is_asked() -> None:
     (policy,) = declared.of("aws:iam/rolePolicy:RolePolicy")
     assert OWN in policy["policy"]
     assert "route53" not in policy["policy"]
-    host = with_settings(**DOMAIN, certificateArn=OWN)
+    host = host_with(**DOMAIN, certificateArn=OWN)
     written = files(host)
     assert "certbot" not in written["/usr/local/lib/teleport-eks/certificate"]
     assert "OnCalendar=hourly" in written["/etc/systemd/system/teleport-certificate.timer"]

@@ -10,10 +10,8 @@ from teleport_eks.errors import ConfigurationError
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.userdata import files
 from tests.boot import strict
-from tests.examples import PLATFORM, SITE, settings
+from tests.examples import HOST, INGRESS, PLATFORM, SITE, settings
 from tests.recorder import Recorder, record
-from tests.unit.test_network import INGRESS
-from tests.unit.test_userdata import CONFIG
 
 APP = {
     "githubClientId": "Iv1.1",
@@ -61,13 +59,13 @@ def test_firewall_outputs_connector_and_the_wait_follow(mode: str, ports: set[in
 
 
 def test_the_host_listens_on_one_port_only() -> None:
-    one = dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update={"listener_mode": "multiplex"}))
+    one = dataclasses.replace(HOST, settings=HOST.settings.model_copy(update={"listener_mode": "multiplex"}))
     written = files(one)
     assert strict.check_config(written["/etc/teleport.yaml"]) == []
     config = strict.load(written["/etc/teleport.yaml"])
     assert config["auth_service"]["proxy_listener_mode"] == "multiplex"
     addresses = {key: value for key, value in config["proxy_service"].items() if key.endswith("addr")}
-    assert addresses == {"web_listen_addr": "0.0.0.0:443", "public_addr": f"{CONFIG.hostname}:443"}
+    assert addresses == {"web_listen_addr": "0.0.0.0:443", "public_addr": f"{HOST.hostname}:443"}
     assert "WEB_PORT=443\n" in written["/etc/teleport-eks/host.env"]
 
 

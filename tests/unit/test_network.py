@@ -4,9 +4,8 @@ import re
 
 from sandbox.strict_account import EC2_TEXT
 from teleport_eks.network import ProxyNetwork, ProxyNetworkArgs, rules
+from tests.examples import INGRESS
 from tests.recorder import record
-
-INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 
 
 def test_each_audience_reaches_its_own_ports() -> None:

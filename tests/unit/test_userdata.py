@@ -22,43 +22,8 @@ import teleport_eks.userdata as userdata
 from teleport_eks.ports import Port
 from teleport_eks.userdata import HostConfig, UserDataTooLargeError, cloud_config, files, render
 from tests.boot import strict
-from tests.examples import ROOT, settings
+from tests.examples import HA_HOST, HOST, HOST_WITH_ALL
 
-CONFIG = HostConfig(
-    settings=settings(),
-    stack="dev",
-    region="eu-west-1",
-    hostname="ec2-203-0-113-5.nip.io",
-    public_ip="203.0.113.5",
-    volume_id="vol-0123456789abcdef0",
-    parameters_path="/teleport-eks/dev",
-)
-# All that adds something to the host.
-EVERYTHING = dataclasses.replace(
-    CONFIG,
-    settings=settings(
-        alarmTopicArn="arn:aws:sns:eu-west-1:111122223333:on-call",
-        logRetentionDays="90",
-        privateCa=ROOT,
-        acmeServer="https://ca.example.com/directory",
-        acmeEabKeyId="kid-1",
-        acmeEabKey="0123456789abcdef",
-    ),
-    hostname="teleport.example.com",
-    dns_zone_id="Z0123456789ABC",
-    recordings_url="s3://teleport-recordings-1234567/records",
-)
-# The same on several nodes.
-NODES = dataclasses.replace(
-    EVERYTHING,
-    settings=EVERYTHING.settings.model_copy(
-        update={"topology": "ha", "kms_key_arn": "arn:aws:kms:eu-west-1:111122223333:key/5c4c8b1e-0000-4000-8000-0000"}
-    ),
-    public_ip=None,
-    volume_id=None,
-    state_table="teleport-eks-dev-state-1234567",
-    events_table="teleport-eks-dev-events-1234567",
-)
 # As the real Teleport names them: the events of a day, and the link to today's.
 LOG = "/var/lib/teleport/log"
 AUDIT_LOG = f"{LOG}/5c4c8b1e-0000-4000-8000-000000000000/2026-11-25.00:00:00.log", f"{LOG}/events.log"
@@ -67,11 +32,7 @@ SOURCES = Path(userdata.__file__).parent / "files"
 
 
 def with_email(text: str, **changes: str) -> HostConfig:
-    return dataclasses.replace(CONFIG, settings=CONFIG.settings.model_copy(update={"acme_email": text}), **changes)
-
-
-def with_settings(**config: str) -> HostConfig:
-    return dataclasses.replace(CONFIG, settings=settings(**config))
+    return dataclasses.replace(HOST, settings=HOST.settings.model_copy(update={"acme_email": text}), **changes)
 
 
 def tool(name: str, package: str) -> str:
@@ -102,9 +63,9 @@ def unit(name: str) -> dict[str, list[str]]:
 
 
 def test_the_same_input_gives_the_same_bytes_in_another_process():
-    script = "import sys; from tests.unit.test_userdata import *; sys.stdout.write(render(EVERYTHING))"
+    script = "import sys; from tests.unit.test_userdata import *; sys.stdout.write(render(HOST_WITH_ALL))"
     changed = {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path), "TZ": "Asia/Tokyo"}
-    assert run(sys.executable, "-c", script, env={**os.environ, **changed}) == render(EVERYTHING)
+    assert run(sys.executable, "-c", script, env={**os.environ, **changed}) == render(HOST_WITH_ALL)
 
 
 def test_the_message_about_the_limit_names_the_largest_file():
@@ -122,7 +83,7 @@ def test_the_compressed_bytes_are_pinned():
     assert hashlib.sha256(packed).hexdigest() == "50c2795856610762b01453f1b3a1bf150ab5a39cf341bbb47be4b24a788c6143"
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
+@pytest.mark.parametrize("config", [HOST, HOST_WITH_ALL, HA_HOST])
 def test_user_data_writes_every_file_with_its_values(config: HostConfig):
     document = cloud_config(config)
     assert gzip.decompress(base64.b64decode(render(config))).decode() == document
@@ -147,21 +108,21 @@ def test_a_value_with_a_line_break_is_refused():
 
 
 def test_what_a_stack_does_not_ask_for_is_not_on_its_host():
-    more = files(EVERYTHING).keys() - files(CONFIG).keys()
+    more = files(HOST_WITH_ALL).keys() - files(HOST).keys()
     assert {Path(path).name for path in more} == {
         *("signals", "teleport-signals.service", "teleport-signals.timer"),
         *("amazon-cloudwatch-agent.json", "teleport-logs.service", "more.conf"),
         *("recordings", "recordings.conf", "teleport-recordings.service"),
         "teleport-eks.pem",
     }
-    assert files(EVERYTHING)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
+    assert files(HOST_WITH_ALL)["/etc/systemd/system/teleport-access.timer.d/more.conf"].splitlines() == [
         "[Unit]",
         "Wants=teleport-signals.timer teleport-logs.service",
     ]
 
 
 def test_several_nodes_share_what_a_single_host_has_of_its_own():
-    single, nodes = files(EVERYTHING), files(NODES)
+    single, nodes = files(HOST_WITH_ALL), files(HA_HOST)
     names = [
         {Path(path).name for path in some.keys() - others.keys()} for some, others in ((nodes, single), (single, nodes))
     ]
@@ -189,19 +150,21 @@ def test_several_nodes_share_what_a_single_host_has_of_its_own():
     bootstrap = bootstrap.replace("trap pause_when_failed", f". {scripts}/nodes.sh\ntrap pause_when_failed")
     assert nodes[f"{scripts}/bootstrap"] == bootstrap
     storage = strict.load(nodes["/etc/teleport.yaml"])["teleport"]["storage"]
-    assert storage["audit_events_uri"][0] == f"dynamodb://{NODES.events_table}", "Teleport searches the first one"
+    assert storage["audit_events_uri"][0] == f"dynamodb://{HA_HOST.events_table}", "Teleport searches the first one"
     assert storage["audit_events_uri"][1:] == ["file:///var/lib/teleport/log/events"], "the CloudWatch agent reads it"
-    own = dataclasses.replace(NODES, settings=NODES.settings.model_copy(update={"certificate_arn": "arn:aws:ssm:x"}))
-    assert "put-item" in cloud_config(NODES)
+    own = dataclasses.replace(
+        HA_HOST, settings=HA_HOST.settings.model_copy(update={"certificate_arn": "arn:aws:ssm:x"})
+    )
+    assert "put-item" in cloud_config(HA_HOST)
     assert "put-item" not in cloud_config(own), "nothing is issued"
 
 
-@pytest.mark.parametrize(("config", "logs"), [(EVERYTHING, AUDIT_LOG), (NODES, NODES_AUDIT_LOG)])
+@pytest.mark.parametrize(("config", "logs"), [(HOST_WITH_ALL, AUDIT_LOG), (HA_HOST, NODES_AUDIT_LOG)])
 def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group(config: HostConfig, logs: tuple[str, str]):
     written = files(config)
     collected = json.loads(written["/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.json"])["logs"]
     (journal,), (audit,) = (source["collect_list"] for source in collected["logs_collected"].values())
-    services = {Path(path).stem for path in {*files(EVERYTHING), *written} if path.endswith(".service")}
+    services = {Path(path).stem for path in {*files(HOST_WITH_ALL), *written} if path.endswith(".service")}
     assert set(journal["units"]) == services
     assert journal["log_group_name"] == audit["log_group_name"] == "/teleport-eks/dev"
     # Not the link: the agent would stay with the day to which it leads when it starts.
@@ -209,7 +172,7 @@ def test_the_agent_ships_each_unit_and_the_audit_events_to_the_stacks_group(conf
     assert "auto_removal" not in audit, "it would remove the audit log from the host"
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
+@pytest.mark.parametrize("config", [HOST, HOST_WITH_ALL, HA_HOST])
 def test_teleport_accepts_its_configuration(config: HostConfig):
     text = files(config)["/etc/teleport.yaml"]
     assert strict.check_config(text) == []
@@ -238,7 +201,7 @@ def test_teleport_accepts_its_configuration(config: HostConfig):
     ],
 )
 def test_the_check_of_teleports_configuration_finds(change: tuple[str, str], error: str):
-    text = files(CONFIG)["/etc/teleport.yaml"]
+    text = files(HOST)["/etc/teleport.yaml"]
     assert change[0] in text
     assert error in "\n".join(strict.check_config(text.replace(*change, 1)))
 
@@ -267,7 +230,7 @@ def test_the_python_script_runs_on_the_python_of_al2023():
 
 def test_systemd_accepts_the_units(tmp_path: Path):
     analyze = tool("systemd-analyze", "systemd")
-    written = {**files(NODES), **files(EVERYTHING)}
+    written = {**files(HA_HOST), **files(HOST_WITH_ALL)}
     programs = ("/usr/local/bin/teleport", "/usr/bin/dnf", "/usr/bin/systemctl", "/usr/sbin/haproxy")
     for path, text in {**written, **dict.fromkeys(programs, "#!/bin/sh\n")}.items():
         here = tmp_path / path.lstrip("/")
@@ -295,7 +258,7 @@ def test_systemd_reads_the_calendar_of_each_timer():
             run(analyze, "calendar", expression)
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING, NODES])
+@pytest.mark.parametrize("config", [HOST, HOST_WITH_ALL, HA_HOST])
 def test_cloud_init_accepts_the_configuration(tmp_path: Path, config: HostConfig):
     document = tmp_path / "user-data"
     document.write_text(cloud_config(config))
@@ -312,14 +275,14 @@ def test_each_template_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(jinja2.Environment, "compile", count)
     userdata._templates.cache_clear()
-    render(CONFIG)
-    userdata.revision(EVERYTHING)
+    render(HOST)
+    userdata.revision(HOST_WITH_ALL)
     assert sorted(compiled) == sorted({"cloud-config.yaml.j2", *userdata._TEMPLATES, *userdata._LOGS_TEMPLATES})
 
 
 def test_another_value_template_or_port_is_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = userdata.revision(CONFIG)
-    assert userdata.revision(dataclasses.replace(CONFIG)) == before
+    before = userdata.revision(HOST)
+    assert userdata.revision(dataclasses.replace(HOST)) == before
     assert userdata.revision(with_email("other@example.com")) != before
     monkeypatch.setattr(userdata, "Port", SimpleNamespace(**{**Port.__members__, "NODE": 443}))
-    assert userdata.revision(CONFIG) != before
+    assert userdata.revision(HOST) != before
