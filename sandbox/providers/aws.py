@@ -725,7 +725,11 @@ KINDS = {
 
 
 def get_cluster(args: Props) -> Props:
-    (cluster,) = find("eks.describe_cluster:cluster name=name", args)
+    try:
+        (cluster,) = find("eks.describe_cluster:cluster name=name", args)
+    except client("eks").exceptions.ResourceNotFoundException:
+        # The real provider does not pass on what EKS says.
+        raise LookupError(f"reading EKS Cluster ({args['name']}): couldn't find resource") from None
     return {
         **{key: cluster[key] for key in ("name", "arn", "endpoint")},
         "certificateAuthorities": [cluster["certificateAuthority"]],
