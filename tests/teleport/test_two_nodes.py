@@ -5,6 +5,7 @@ The stack was a single host before, and is one again at the end.
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def test_a_node_is_lost(nodes: Nodes, lost: str, other: str) -> None:
     watch.expect_exact("web ")
     session.sendline("echo said-$((40 + 2))")
     session.expect_exact("said-42")
+    time.sleep(1)  # what is said in the last second may be lost
 
     nodes.hosts[lost].power_off()
     nodes.use(lost, other)
@@ -198,7 +200,8 @@ def test_nodes_are_replaced_one_by_one(nodes: Nodes) -> None:
         nodes.use(other)
         nodes.hosts[address].sh("systemctl stop teleport.service")
         nodes.hosts[address].power_off()
-        dora.can(*GET)
+        # In the first two seconds a command may fail.
+        wait_for(lambda: dora.run(*GET).returncode == 0, "the node that is left does not answer")
         nodes.start(address)
         dora.can(*GET)  # through the new one, and beside it the old one still runs
     for address, host in nodes.hosts.items():
