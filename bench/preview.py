@@ -15,7 +15,7 @@ from sandbox import engine
 from sandbox.control_plane import ControlPlane
 from tests.e2e.world import new_world
 
-TIMES = 7
+TIMES = 5
 
 
 def measure(results: Results) -> None:
