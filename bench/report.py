@@ -38,8 +38,8 @@ HEAD = """\
 Measured on {date} on {machine}, with Python {python}, by `make bench`. It takes the sandbox's stand-ins for AWS and the
 providers, and the real Pulumi engine, kube-apiserver and etcd. What people feel is measured with the real Teleport. A
 value is the median of several runs. A ratio is the median of pairs of runs that took turns. Seconds by the clock depend
-on what else the machine does: compare ratios and CPU seconds. The files in `bench/` say how each figure is measured, and
-how slow the network of `boot` is.
+on what else the machine does: compare ratios and CPU seconds. The files in `bench/` say how each figure is measured,
+and how slow the network of `boot` is.
 
 """
 
