@@ -7,14 +7,14 @@ if TYPE_CHECKING:
     from teleport_eks.access import Team
     from teleport_eks.cluster import Site, look_up
     from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
-from teleport_eks.settings import Settings
+    from teleport_eks.settings import Settings
 
 __all__ = ["Settings", "Site", "Team", "TeleportProxy", "TeleportProxyArgs", "look_up"]
 
 _MODULES = {
     "Settings": "settings",
     "Site": "cluster",
-    "Team": "settings",
+    "Team": "access",
     "TeleportProxy": "proxy",
     "TeleportProxyArgs": "proxy",
     "look_up": "cluster",
