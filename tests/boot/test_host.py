@@ -97,6 +97,7 @@ def test_teleport_starts_while_packages_are_installed(bare: Host) -> None:
     process = bare.begin(BOOT)
     wait_for(bare.ping, "Teleport is not up")
     assert process.poll() is None, "the packages are still waited for"
+    assert "teleport-certificate" not in bare.read("/run/rig/queued"), "certbot is one of them"
     bare.sh("pkill -x sleep")
     console, _ = process.communicate(timeout=60)
     assert "step packages: failed" in console
