@@ -390,10 +390,7 @@ class Settings(Model):
         "one.",
         examples=["arn:aws:kms:eu-west-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef"],
     )
-    tags: Annotated[
-        dict[Annotated[str, Field(pattern=patterns.TAG_KEY)], Annotated[str, Field(pattern=patterns.TAG_VALUE)]],
-        AfterValidator(_tags),
-    ] = Field(
+    tags: Annotated[dict[TagKey, TagValue], AfterValidator(_tags)] = Field(
         default={},
         max_length=45,  # AWS allows 50, and the program has its own
         description="Tags for every AWS resource, and for the instance's root volume.",
