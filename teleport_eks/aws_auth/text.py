@@ -59,17 +59,12 @@ SAYS = {
 class Item:
     """One map of the list: its position in the text, its events, and its fields."""
 
-    def __init__(self, events: list[yaml.Event]) -> None:
-        self.mark = events[0].start_mark
-        self.start, self.line = self.mark.index, self.mark.line + 1
+    def __init__(self, events: list[yaml.Event], value: dict[Any, Any], key: str) -> None:
+        self.start, self.line = events[0].start_mark.index, events[0].start_mark.line + 1
         # The end of a block collection has no text. Its position is where the next thing begins.
         solid = (e for e in events if isinstance(e, yaml.ScalarEvent) or e.start_mark.index < e.end_mark.index)
         self.end = max(e.end_mark.index for e in solid)
         self.shape = [(type(e), SAYS[type(e)](e) if type(e) in SAYS else None) for e in events]
-        self.fields: dict[str, Any] = {}
-        self.arn = ""
-
-    def read(self, value: dict[Any, Any], key: str) -> None:
         self.fields = {str(k).lower(): v for k, v in value.items()}  # the authenticator ignores case here
         self.arn = str(self.fields.get("userarn" if key == "mapUsers" else "rolearn", ""))
 
@@ -139,13 +134,13 @@ def parse(key: str, text: str) -> Document:
     document = Document(key, text, [], end=len(text))
     if _stands_for_nothing(text):
         return document
-    root, part = None, []
+    root, parts, part = None, [], []
     try:
         for depth, event in _events(text):
             if depth:
                 part.append(event)
                 if depth == 1 and not isinstance(event, yaml.CollectionStartEvent):
-                    document.items.append(Item(part))
+                    parts.append(part)
                     part = []
             elif isinstance(event, yaml.NodeEvent):
                 root = event
@@ -166,10 +161,10 @@ def parse(key: str, text: str) -> Document:
         return document
     if not isinstance(root, yaml.SequenceStartEvent):
         raise refusal(root.start_mark, "not a list")
-    for item, value in zip(document.items, data, strict=True):
+    for part, value in zip(parts, data, strict=True):
         if not isinstance(value, dict):
-            raise refusal(item.mark, "not a map of rolearn, username, groups")
-        item.read(value, key)
+            raise refusal(part[0].start_mark, "not a map of rolearn, username, groups")
+        document.items.append(Item(part, value, key))
     return document
 
 
