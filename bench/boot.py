@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bench.measure import Results, ratio
 from sandbox.binaries import ServersMissingError
-from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, VERSION, Host, Rig, World, missing, pack_release
+from tests.boot.rig import ACME_SERVER, BOOT, CERTIFICATE, VERSION, Host, Rig, World, missing
 from tests.waiting import wait_for
 
 SIZE, RATE, ROUND_TRIP = 180 << 20, 50e6, 0.3
@@ -50,7 +50,7 @@ def measure(results: Results) -> None:
                 world.publish_stand_ins(VERSION, SIZE)
                 _report(results, "boot", [_boot(world, Path(folder), turn, VERSION) for turn in range(TIMES)])
                 if release := os.environ.get("TELEPORT"):
-                    version = _publish(world, Path(release))
+                    version = world.publish_release(Path(release), level=1)
                     _report(results, "boot.teleport", [_boot(world, Path(folder), TIMES, version)])
                 else:
                     print("# boot.teleport is not measured, because TELEPORT is not the folder of a release")
@@ -58,15 +58,6 @@ def measure(results: Results) -> None:
                 world.close()
     except ServersMissingError as error:
         print(f"# boot is not measured: {error}")
-
-
-def _publish(world: World, release: Path) -> str:
-    said = subprocess.run([release / "teleport", "version"], check=True, capture_output=True, text=True).stdout
-    version = said.split()[1].removeprefix("v")
-    world.publish(
-        version, pack_release({name: (release / name).read_bytes() for name in ("teleport", "tctl")}, level=1)
-    )
-    return version
 
 
 def _report(results: Results, name: str, boots: list[tuple[dict[str, float], dict[str, float]]]) -> None:

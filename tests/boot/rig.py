@@ -265,6 +265,13 @@ class World:
         self.downloads[path] = content
         self.downloads[f"{path}.sha256"] = f"{hashlib.sha256(content).hexdigest()}  {path[1:]}\n".encode()
 
+    def publish_release(self, release: Path, level: int = 0) -> str:
+        """Publishes an unpacked release of the real Teleport, without tsh. Returns its version."""
+        said = subprocess.run([release / "teleport", "version"], check=True, capture_output=True, text=True).stdout
+        version = re.findall(r"v(\S+)", said)[0]
+        self.publish(version, pack_release({n: (release / n).read_bytes() for n in ("teleport", "tctl")}, level))
+        return version
+
     def publish_stand_ins(self, version: str, more: int = 200_000) -> None:
         """Publishes the stand-ins. ``more`` is about how many bytes the archive has."""
         script = f"#!{sys.executable}\n" + (STANDINS / "teleport.py").read_text()

@@ -18,7 +18,7 @@ from teleport_eks.address import sign_in_command
 from teleport_eks.cluster import MappedCluster
 from teleport_eks.proxy import TeleportProxy, TeleportProxyArgs
 from teleport_eks.settings import parse
-from tests.boot.rig import GITHUB, Host, Rig, Run, Volume, World, pack_release
+from tests.boot.rig import GITHUB, Host, Rig, Run, Volume, World
 from tests.examples import CLUSTER, SITE
 from tests.recorder import plain, record
 from tests.teleport.github import GitHub
@@ -123,10 +123,7 @@ class Site:
 
     def publish(self, release: Path) -> None:
         """New hosts download this release from now on."""
-        said = subprocess.run([release / "teleport", "version"], check=True, capture_output=True, text=True).stdout
-        self.version = re.findall(r"v(\S+)", said)[0]
-        programs = {name: (release / name).read_bytes() for name in ("teleport", "tctl")}
-        self.world.publish(self.version, pack_release(programs))
+        self.version = self.world.publish_release(release)
 
     def new_host(self, volume: Volume | None = None, /, **changes: str | None) -> Host:
         """An instance with the stack's user data, in which no unit was started. Its data is on the site's volume."""
