@@ -89,8 +89,8 @@ def test_a_user_is_found_whichever_role_is_mapped_to_it() -> None:
     assert not has({}, ENTRY.username, ENTRY.groups[0])
     for text in ("", "``", NODES, "- rolearn: x\n  username: teleport\n  groups: teleport-group\n"):
         assert not has({"mapRoles": text}, ENTRY.username, ENTRY.groups[0])
-    with pytest.raises(RefusedError, match="mapRoles, line 2"):
-        has({"mapRoles": "a:\n  [b]]"}, ENTRY.username, ENTRY.groups[0])
+    with pytest.raises(RefusedError, match="mapRoles, line 2, column 1"):
+        has({"mapRoles": "a: [b"}, ENTRY.username, ENTRY.groups[0])
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_names_with_a_meaning_in_yaml_are_quoted(name: str) -> None:
         ("- a: 2020-13-45\n", " cannot be read"),
         ("- a: !!int x\n", " cannot be read"),
         ("- a: é\n- é: \x07\n", ", line 2, column 6"),
+        ("[" * 1000, ", line 1, column 102"),
         ("[\n" + "[" * 100_000 + "]" * 100_001, ", line 2, column 101"),
     ],
 )
